@@ -1,0 +1,4 @@
+//! The transports: how bytes reach another machine.
+
+mod address;
+pub mod tcp;
