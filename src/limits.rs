@@ -26,7 +26,8 @@ pub const TCP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// below the time after which a dialling peer gives up.
 pub const TCP_ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Connections that may die in the backlog, one after the other, before the listener pauses. Unit: connections.
+/// Connections that may die in the backlog, one after the other, before the listener pauses.
+/// Unit: connections.
 ///
 /// Each failed `accept` takes one of them out of the backlog, so the loop ends by itself; the bound is for a
 /// kernel that keeps reporting the same error.

@@ -9,8 +9,7 @@
 //! - `/dns` asks for IPv6 and IPv4 addresses at once and tries them by turns.
 //! - Addresses are dialled as they become known, a quarter of a second apart (RFC 8305); the first
 //!   connection wins.
-//! - `/dnsaddr` records may lead to further names. Lookups, addresses and dials are bounded, see
-//!   [`limits`](crate::limits).
+//! - `/dnsaddr` records may lead to further names. Lookups, addresses and dials are bounded, see [`limits`].
 //! - Dropping the dial ends everything that was begun for it. Nothing here blocks the thread of the loop.
 //!
 //! Not done: search domains and `ndots`, caching, EDNS, DNSSEC, encrypted DNS, names that are not ASCII (use

@@ -1,4 +1,5 @@
-//! The machine's own settings: `resolv.conf` and the hosts file. Text in, values out; no I/O but [`Settings::load`].
+//! The machine's own settings: `resolv.conf` and the hosts file. Text in, values out; the only I/O is in
+//! [`Settings::load`].
 
 use std::{
     fs::File,
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn resolv_conf_names_servers_in_order() {
-        let text = "# by dhcp\nnameserver 192.0.2.1\n  nameserver\t2001:db8::1 # second\nnameserver fe80::1%eth0\n\
+        let text = "# by dhcp\nnameserver 192.0.2.1\n  nameserver\t2001:db8::1 # second\n\
+                    nameserver fe80::1%eth0\n\
                     nameserver 192.0.2.4\n";
         assert_eq!(servers(text), ["192.0.2.1:0", "[2001:db8::1]:0", "[fe80::1%eth0]:0"]);
     }
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn hosts_are_found_by_name_and_alias() {
-        let text = b"192.0.2.1 router router.lan # 192.0.2.9 pi\n\n\xff\xfe\n192.0.2.2\tpi\n2001:db8::2 PI\nnonsense pi";
+        let text = b"192.0.2.1 router router.lan # 192.0.2.9 pi\n\n\xff\xfe\n192.0.2.2\tpi\n\
+                     2001:db8::2 PI\nnonsense pi";
         let of = |name| {
             let addresses = hosts(&text[..], name).expect("bytes can be read");
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
