@@ -18,10 +18,7 @@ use crate::{
     },
     identity::{self, IdentityError},
     limits,
-    node::{
-        Node, StartError,
-        api::{Command, Handle},
-    },
+    node::{Node, StartError, api::Handle},
 };
 
 /// Why the program ends without success.
@@ -139,15 +136,16 @@ async fn until_the_end(
 /// The first signal asks the node to end, the second one does not ask.
 async fn stop_on_signal(mut signals: Signals, handle: Handle) {
     signals.next().await;
-    // When the node has ended already there is nothing to ask.
-    let _ = handle.submit(Command::Quit).await;
+    handle.stop();
     signals.next().await;
 }
 
 fn find_key(source: &IdentitySource) -> Result<(Keypair, Option<fs::File>), Failure> {
     match source {
         IdentitySource::Seed(seed) => {
-            log::warn!("the identity comes from --secret-key-seed {seed}: anyone can have it; for tests only");
+            log::warn!(
+                "the identity comes from --secret-key-seed {seed}: anyone can have it; for tests only"
+            );
             Ok((identity::from_seed(*seed), None))
         }
         IdentitySource::File(path) => {
