@@ -85,6 +85,7 @@ fn node(config: Config) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Int, Signal::Term]).map_err(Failure::Signals)?;
     let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
     let output = Output::stdout().map_err(Failure::Stdio)?;
+    executor.spawn(futures_timer::drive()).detach();
     let (node, handle) = Node::new(&config, key, executor.clone())?;
     let events = handle.listen();
     let stop = stop_on_signal(signals, handle.clone());

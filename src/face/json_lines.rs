@@ -68,62 +68,96 @@ async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>) -> io::R
 }
 
 async fn write(events: Listener, replies: Receiver<Reply>, output: Output) -> io::Result<()> {
+    let mut replies = Replies { incoming: replies, first: None };
     let mut lines = String::new();
-    let mut awaited: Option<Reply> = None;
     loop {
-        let event = async { events.next().await.map(Some) };
-        let reply = async {
-            if awaited.is_none() {
-                // Without a reader of commands there are no replies, and never will be.
-                match replies.recv().await {
-                    Ok(reply) => awaited = Some(reply),
-                    Err(_) => future::pending().await,
-                }
-            }
-            lines += &finish(&awaited).await;
-            lines.push('\n');
-            awaited = None;
-            Some(None)
-        };
-        // Answers first: they are bounded by the commands that were read.
-        let Some(item) = future::or(reply, event).await else {
-            return output.write_all(lines.as_bytes()).await;
-        };
-        if let Some(item) = item {
-            push(&mut lines, &item);
+        let event = async { events.next().await.map(Next::Event) };
+        let reply = async { Some(Next::Reply(replies.next().await)) };
+        match future::or(reply, event).await {
+            Some(Next::Event(item)) => push(&mut lines, &item),
+            Some(Next::Reply(line)) => push_line(&mut lines, &line),
+            None => return Ok(()),
         }
-        // What is there already goes out in one write.
-        while lines.len() < WRITE_TOGETHER
-            && let Some(item) = events.try_next()
-        {
-            push(&mut lines, &item);
+        // What is there already goes out in the same write.
+        while lines.len() < WRITE_TOGETHER {
+            if let Some(item) = events.try_next() {
+                push(&mut lines, &item);
+            } else if let Some(line) = replies.try_next() {
+                push_line(&mut lines, &line);
+            } else {
+                break;
+            }
         }
         output.write_all(lines.as_bytes()).await?;
         lines.clear();
     }
 }
 
-/// Bytes of events written at once, as long as there are more.
+/// Bytes written at once, as long as there are more.
 const WRITE_TOGETHER: usize = 32 * 1024;
 
-/// The line of a reply. May be dropped while it waits, and called again.
-async fn finish(reply: &Option<Reply>) -> String {
-    match reply {
-        Some(Reply::Ready(line)) => line.clone(),
-        Some(Reply::Awaited { name, id, answer }) => {
-            let result = answer.recv().await.unwrap_or(Err(Refusal::Ended));
-            json::answer(name, id.as_deref(), &result)
+/// What to write next.
+enum Next {
+    Event(Item),
+    Reply(String),
+}
+
+/// The answers that are due, in the order of the commands.
+struct Replies {
+    incoming: Receiver<Reply>,
+    /// The one that must come next, if it has been taken from `incoming`.
+    first: Option<Reply>,
+}
+
+impl Replies {
+    /// The next line. May be dropped while it waits, and called again.
+    async fn next(&mut self) -> String {
+        if self.first.is_none() {
+            match self.incoming.recv().await {
+                Ok(reply) => self.first = Some(reply),
+                // Nobody reads commands any more, so there will be no more replies.
+                Err(_) => future::pending().await,
+            }
         }
-        None => String::new(),
+        let line = match &self.first {
+            Some(Reply::Awaited { name, id, answer }) => {
+                let result = answer.recv().await.unwrap_or(Err(Refusal::Ended));
+                json::answer(name, id.as_deref(), &result)
+            }
+            Some(Reply::Ready(line)) => line.clone(),
+            None => String::new(),
+        };
+        self.first = None;
+        line
+    }
+
+    /// The next line, if it is there.
+    fn try_next(&mut self) -> Option<String> {
+        if self.first.is_none() {
+            self.first = self.incoming.try_recv().ok();
+        }
+        let line = match self.first.as_ref()? {
+            Reply::Awaited { name, id, answer } => {
+                json::answer(name, id.as_deref(), &answer.try_recv().ok()?)
+            }
+            Reply::Ready(line) => line.clone(),
+        };
+        self.first = None;
+        Some(line)
     }
 }
 
+fn push_line(lines: &mut String, line: &str) {
+    *lines += line;
+    lines.push('\n');
+}
+
 fn push(lines: &mut String, item: &Item) {
-    *lines += &match item {
+    let line = match item {
         Item::Event(event) => json::event(event),
         Item::Missed(missed) => json::lagged(*missed),
     };
-    lines.push('\n');
+    push_line(lines, &line);
 }
 
 fn unreadable(code: &'static str, message: String) -> json::BadLine {

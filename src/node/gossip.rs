@@ -263,12 +263,13 @@ impl Node {
         reply(&outgoing.answer, result);
     }
 
-    /// A plain message cannot be made anew with another id, but gossipsub keeps it for its mesh: it goes out
-    /// as if it had just been accepted from elsewhere.
+    /// A plain message cannot be made anew with another id, but gossipsub keeps it for its mesh: it is passed on
+    /// as if it had just been accepted from elsewhere. Nothing tells whether a queue had place then, so this is
+    /// done several times, and the next command waits until it is over. Receivers know the copies by their id.
     fn hand_over_later(&mut self, outgoing: &Outgoing) -> Result<Answer, Refusal> {
         let (Body::Text(text) | Body::Action(text)) = &outgoing.body else { return Err(Refusal::EmptyText) };
-        let id = message_id(text.as_bytes());
-        self.handing_over.push_back((Instant::now() + limits::PLAIN_RETRY, id));
+        let (id, now) = (message_id(text.as_bytes()), Instant::now());
+        self.handing_over.extend(limits::PLAIN_RETRIES.map(|delay| (now + delay, id)));
         Ok(Answer::Sent { room: outgoing.room.clone(), id })
     }
 
