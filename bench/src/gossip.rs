@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::program::{self, Data, Key, KeyType, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
 use crate::table::{Limit, Table, aim, median, range};
-use crate::tally::{DIGITS, Tally, text, unasked_replies};
+use crate::tally::{DIGITS, Tally, text};
 
 /// CPU time is quoted per this many messages.
 const QUOTA: f64 = 100_000.0;
@@ -149,7 +149,7 @@ fn pair(program: &Program, keys: &[(PathBuf, KeyType, u64)], args: &Args, scratc
     let mut subscriber = program.start("subscriber", &setup, Some(tally.tap()))?;
     let bootstrap = [subscriber.listening()?];
     let setup = Setup { key: key(1), bootstrap: &bootstrap, scratch };
-    let mut publisher = program.start("publisher", &setup, Some(unasked_replies()))?;
+    let mut publisher = program.start("publisher", &setup, Some(tally.replies()))?;
     publisher.members(1)?;
     subscriber.members(1)?;
     warm_up(&mut publisher, &mut [&mut subscriber])?;
@@ -158,7 +158,7 @@ fn pair(program: &Program, keys: &[(PathBuf, KeyType, u64)], args: &Args, scratc
     let (count, size) = (args.count, args.size);
     let start = Instant::now();
     let feed = publisher.feed((0..count).map(move |number| format!("send {}", text(number, size))), None)?;
-    let end = tally.complete(&subscriber)?;
+    let end = tally.complete(&subscriber, &tally)?;
     let (left, right) = (publisher.usage()?, subscriber.usage()?);
     publisher.fed(feed)?;
     fence(&mut publisher, &mut subscriber)?;

@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::program::{Key, Program, Setup};
 use crate::scratch::Scratch;
 use crate::table::{Table, median};
-use crate::tally::{Tally, text, unasked_replies};
+use crate::tally::{Tally, text};
 
 /// Before the first message: three gossipsub heartbeats, in which grafts and prunes come to rest. The warm-up
 /// has shown that messages get through; this keeps the cost of joining out of the figures.
@@ -77,8 +77,8 @@ fn once(program: &Program, plan: &Plan, scratch: &Scratch) -> Result<Run> {
     let mut nodes = Vec::new();
     for number in 0..plan.nodes {
         let tally = Tally::new(plan.messages());
-        // Node 0 publishes: it has nothing to count, and nobody waits for its replies.
-        let tap = if number == 0 { unasked_replies() } else { tally.tap() };
+        // Node 0 publishes.
+        let tap = if number == 0 { tally.replies() } else { tally.tap() };
         let setup = Setup { key: Key::Seed(number as u64 + 1), bootstrap: &addrs, scratch };
         let mut node = program.start(&format!("node {number}"), &setup, Some(tap))?;
         addrs.push(node.listening()?);
@@ -87,7 +87,7 @@ fn once(program: &Program, plan: &Plan, scratch: &Scratch) -> Result<Run> {
     for (node, _) in &mut nodes {
         node.members(plan.nodes - 1)?;
     }
-    let ((publisher, _), subscribers) = nodes.split_first_mut().context("a mesh of no nodes")?;
+    let ((publisher, published), subscribers) = nodes.split_first_mut().context("a mesh of no nodes")?;
     warm_up(publisher, &mut subscribers.iter_mut().map(|(node, _)| node).collect::<Vec<_>>())?;
     std::thread::sleep(SETTLE);
 
@@ -98,7 +98,7 @@ fn once(program: &Program, plan: &Plan, scratch: &Scratch) -> Result<Run> {
     let feed = publisher.feed(lines, Some(Duration::from_secs(1) / plan.rate))?;
     let mut end = start;
     for (node, tally) in subscribers.iter() {
-        end = end.max(tally.complete(node)?);
+        end = end.max(tally.complete(node, published)?);
     }
     let cpu = total_cpu(publisher, subscribers)? - before;
     publisher.fed(feed)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::node::{Handled, Node, Tap};
 
@@ -38,6 +39,8 @@ struct Account {
     surplus: usize,
     /// Events the node itself says this reader missed.
     lagged: u64,
+    /// The publisher's first refusal of a message.
+    refusal: Option<String>,
 }
 
 /// The parts of a line that a tally looks at.
@@ -47,13 +50,17 @@ struct Line<'a> {
     event: Cow<'a, str>,
     #[serde(borrow, default)]
     text: Cow<'a, str>,
+    #[serde(borrow, default)]
+    cmd: Cow<'a, str>,
     #[serde(default)]
     missed: u64,
+    id: Option<Value>,
 }
 
 impl Tally {
     pub(crate) fn new(count: usize) -> Self {
-        let account = Account { seen: vec![0; count], distinct: 0, last: None, surplus: 0, lagged: 0 };
+        let account =
+            Account { seen: vec![0; count], distinct: 0, last: None, surplus: 0, lagged: 0, refusal: None };
         Tally(Arc::new(Mutex::new(account)))
     }
 
@@ -73,8 +80,28 @@ impl Tally {
         })
     }
 
-    /// Waits until every number was seen, and tells when the last one was.
-    pub(crate) fn complete(&self, node: &Node) -> Result<Instant> {
+    /// For the publisher: drops its replies to fed lines, which carry no id, and notes the first refusal.
+    pub(crate) fn replies(&self) -> Tap {
+        let tally = self.clone();
+        Box::new(move |line| {
+            let Ok(reply) = serde_json::from_slice::<Line<'_>>(line) else { return Handled::No };
+            match (&*reply.event, reply.id) {
+                ("ok", None) => Handled::Yes,
+                ("error", None) if reply.cmd == "send" => {
+                    tally
+                        .account()
+                        .refusal
+                        .get_or_insert_with(|| String::from_utf8_lossy(line).trim_end().to_owned());
+                    Handled::No
+                }
+                _ => Handled::No,
+            }
+        })
+    }
+
+    /// Waits until every number was seen, and tells when the last one was. `published` is the account that the
+    /// publisher's [replies](Tally::replies) go to; a refusal there ends the wait.
+    pub(crate) fn complete(&self, node: &Node, published: &Tally) -> Result<Instant> {
         let mut before = usize::MAX;
         let mut moved = Instant::now();
         loop {
@@ -84,6 +111,9 @@ impl Tally {
             };
             if let Some(last) = last {
                 return Ok(last);
+            }
+            if let Some(refusal) = &published.account().refusal {
+                bail!("a message was refused: {refusal}");
             }
             if distinct != before {
                 (before, moved) = (distinct, Instant::now());
@@ -138,20 +168,6 @@ impl Account {
         }
         Handled::Yes
     }
-}
-
-/// Drops the replies to sent messages that nobody waits for: those without an id.
-pub(crate) fn unasked_replies() -> Tap {
-    #[derive(Deserialize)]
-    struct Reply<'a> {
-        #[serde(borrow)]
-        event: Cow<'a, str>,
-        id: Option<serde_json::Value>,
-    }
-    Box::new(|line| match serde_json::from_slice::<Reply<'_>>(line) {
-        Ok(reply) if reply.event == "ok" && reply.id.is_none() => Handled::Yes,
-        _ => Handled::No,
-    })
 }
 
 #[cfg(test)]
