@@ -1,0 +1,253 @@
+//! The command line: raw words, one table of subcommands. What the words mean is [`crate::config`]'s business.
+
+use argh::{EarlyExit, FromArgs};
+
+/// Rooms between machines behind home routers, without a server.
+///
+/// First chat:  warren run --room demo           (prints addresses)
+/// and then:    warren run --room demo --bootstrap ADDRESS
+#[derive(FromArgs, Debug)]
+#[argh(help_triggers("-h", "--help", "help"))]
+pub struct Warren {
+    /// print the version and exit
+    #[argh(switch)]
+    pub version: bool,
+
+    #[argh(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// What warren can do.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+pub enum Subcommand {
+    Run(Run),
+    Relay(Relay),
+    Id(Id),
+}
+
+/// Join rooms and talk: lines you type go to the room, /help lists commands.
+#[derive(FromArgs, Debug, Default)]
+#[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
+pub struct Run {
+    /// room to join; may be repeated, the first is where you talk [lobby]
+    #[argh(option, arg_name = "name")]
+    pub room: Vec<String>,
+
+    /// name that others see [the end of the peer ID]
+    #[argh(option, arg_name = "name")]
+    pub nick: Option<String>,
+
+    /// address of a peer to connect and reconnect to; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub bootstrap: Vec<String>,
+
+    /// address to accept connections at; may be repeated [all interfaces, a free port]
+    #[argh(option, arg_name = "multiaddr")]
+    pub listen: Vec<String>,
+
+    /// address at which others can reach this node, as it is not its own; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub external: Vec<String>,
+
+    /// key file; made if there is none [identity.key in the state directory]
+    #[argh(option, arg_name = "path")]
+    pub identity: Option<String>,
+
+    /// also write the key to this file
+    #[argh(option, arg_name = "path")]
+    pub identity_out: Option<String>,
+
+    /// derive the key from a number that anyone can guess; for tests only
+    #[argh(option, arg_name = "n")]
+    pub secret_key_seed: Option<String>,
+
+    /// directory for what the node keeps [$XDG_STATE_HOME/warren or ~/.local/state/warren]
+    #[argh(option, arg_name = "dir")]
+    pub state_dir: Option<String>,
+
+    /// text to send once, to the first room, as soon as somebody is there; may be repeated
+    #[argh(option, arg_name = "text")]
+    pub publish: Vec<String>,
+
+    /// do not read standard input: run until stopped by a signal
+    #[argh(switch)]
+    pub no_stdin: bool,
+
+    /// JSON lines: commands on standard input, events on standard output
+    #[argh(switch)]
+    pub json: bool,
+
+    /// bare text in StrictSign gossipsub messages, to talk with other libp2p programs
+    #[argh(switch)]
+    pub plain: bool,
+
+    /// use TCP only
+    #[argh(switch)]
+    pub tcp_only: bool,
+
+    /// use QUIC only
+    #[argh(switch)]
+    pub quic_only: bool,
+
+    /// do not listen on IPv6 unless --listen says so
+    #[argh(switch)]
+    pub no_ipv6: bool,
+
+    /// file with more options, one a line as `room home`; what is given here goes first
+    #[argh(option, arg_name = "file")]
+    pub config: Option<String>,
+
+    /// log more to standard error: -v info, -vv debug, -vvv trace; RUST_LOG goes first
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+}
+
+/// Be a fixed point for others: a node without rooms at a fixed port. (Relaying itself is still to come.)
+#[derive(FromArgs, Debug, Default)]
+#[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
+pub struct Relay {
+    /// port to accept connections at, on all interfaces [4001]
+    #[argh(option, arg_name = "port")]
+    pub port: Option<String>,
+
+    /// address to accept connections at, instead of a port; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub listen: Vec<String>,
+
+    /// address of a peer to connect and reconnect to; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub bootstrap: Vec<String>,
+
+    /// room to take part in, so that its members meet here; may be repeated [none]
+    #[argh(option, arg_name = "name")]
+    pub room: Vec<String>,
+
+    /// name that others see [the end of the peer ID]
+    #[argh(option, arg_name = "name")]
+    pub nick: Option<String>,
+
+    /// address at which others can reach this node, as it is not its own; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub external: Vec<String>,
+
+    /// key file; made if there is none [identity.key in the state directory]
+    #[argh(option, arg_name = "path")]
+    pub identity: Option<String>,
+
+    /// also write the key to this file
+    #[argh(option, arg_name = "path")]
+    pub identity_out: Option<String>,
+
+    /// derive the key from a number that anyone can guess; for tests only
+    #[argh(option, arg_name = "n")]
+    pub secret_key_seed: Option<String>,
+
+    /// directory for what the node keeps [$XDG_STATE_HOME/warren or ~/.local/state/warren]
+    #[argh(option, arg_name = "dir")]
+    pub state_dir: Option<String>,
+
+    /// do not read standard input: run until stopped by a signal
+    #[argh(switch)]
+    pub no_stdin: bool,
+
+    /// JSON lines: commands on standard input, events on standard output
+    #[argh(switch)]
+    pub json: bool,
+
+    /// do not listen on IPv6 unless --listen says so
+    #[argh(switch)]
+    pub no_ipv6: bool,
+
+    /// file with more options, one a line as `port 4001`; what is given here goes first
+    #[argh(option, arg_name = "file")]
+    pub config: Option<String>,
+
+    /// log more to standard error: -v info, -vv debug, -vvv trace; RUST_LOG goes first
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+}
+
+/// Show the peer ID and public key of an identity, or make one.
+#[derive(FromArgs, Debug, Default)]
+#[argh(subcommand, name = "id", help_triggers("-h", "--help", "help"))]
+pub struct Id {
+    /// key file; made if there is none [identity.key in the state directory]
+    #[argh(option, arg_name = "path")]
+    pub identity: Option<String>,
+
+    /// kind of key to make: secp256k1 or ed25519 [secp256k1]
+    #[argh(option, arg_name = "kind")]
+    pub key_type: Option<String>,
+
+    /// also write the key to this file
+    #[argh(option, arg_name = "path")]
+    pub identity_out: Option<String>,
+
+    /// derive the key from a number that anyone can guess; for tests only
+    #[argh(option, arg_name = "n")]
+    pub secret_key_seed: Option<String>,
+
+    /// directory for what the node keeps [$XDG_STATE_HOME/warren or ~/.local/state/warren]
+    #[argh(option, arg_name = "dir")]
+    pub state_dir: Option<String>,
+
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Why the words were not taken.
+#[derive(Debug)]
+pub enum Exit {
+    /// Help was asked for.
+    Help(String),
+    /// A word is wrong: one line that quotes it.
+    Usage(String),
+}
+
+/// Parses all of the command line, without the program's name.
+pub fn parse(words: &[String]) -> Result<Warren, Exit> {
+    let words = split_equals(words);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Warren::from_args(&["warren"], &words).map_err(|exit| self::exit("warren", &words, exit))
+}
+
+/// Parses one line of a configuration file as the options of a subcommand.
+pub fn parse_line<T: FromArgs>(line: &str) -> Result<T, String> {
+    let line = line.trim();
+    let (name, value) = match line.split_once(char::is_whitespace) {
+        Some((name, value)) => (name, Some(value.trim())),
+        None => (line, None),
+    };
+    let name = format!("--{}", name.trim_start_matches("--"));
+    let words: Vec<&str> = std::iter::once(name.as_str()).chain(value).collect();
+    T::from_args(&["warren"], &words).map_err(|exit| match self::exit("warren", &words, exit) {
+        Exit::Usage(message) => message,
+        Exit::Help(_) => "'help' is no option of a file".into(),
+    })
+}
+
+/// `--name=value` is as good as `--name value`, which is all that argh knows.
+fn split_equals(words: &[String]) -> Vec<String> {
+    let mut split = Vec::with_capacity(words.len());
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => split.extend([name.into(), value.into()]),
+            _ => split.push(word.clone()),
+        }
+    }
+    split
+}
+
+/// argh's answer in our form: errors are one line and name the help that belongs to them.
+fn exit(program: &str, words: &[&str], exit: EarlyExit) -> Exit {
+    if exit.status.is_ok() {
+        return Exit::Help(exit.output);
+    }
+    let message = exit.output.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+    let message = message.trim_end_matches('.');
+    let subcommand = words.first().filter(|w| ["run", "relay", "id"].contains(w));
+    let help = subcommand.map_or(format!("{program} --help"), |s| format!("{program} {s} --help"));
+    Exit::Usage(format!("{message}; see '{help}'"))
+}

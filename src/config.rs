@@ -1,0 +1,395 @@
+//! What a node shall do, valid by construction: words go in, a [`Config`] or one clear error comes out.
+
+use std::{
+    env, fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+
+use crate::{
+    cli, identity, limits,
+    rooms::{NameError, Nick, Room},
+};
+
+/// A node's configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to accept connections.
+    pub listen: Vec<Multiaddr>,
+    /// Whom to connect and reconnect to.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Addresses of ours that only the operator knows.
+    pub external: Vec<Multiaddr>,
+    /// Rooms to join; the first is where a message without a room goes.
+    pub rooms: Vec<Room>,
+    /// The nickname, unless it shall be the end of the peer ID.
+    pub nick: Option<Nick>,
+    /// Where the key comes from.
+    pub identity: IdentitySource,
+    /// Where to write a copy of the key.
+    pub identity_out: Option<PathBuf>,
+    /// Texts to send to the first room once somebody is there.
+    pub publish: Vec<String>,
+    /// Whether to read commands from standard input.
+    pub stdin: bool,
+    /// JSON lines instead of a conversation.
+    pub json: bool,
+    /// Bare StrictSign text instead of envelopes.
+    pub plain: bool,
+    /// How much to log: 0 warnings, 1 info, 2 debug, 3 trace.
+    pub verbosity: u8,
+}
+
+/// Where a node's key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// A file that was named: it must work.
+    File(PathBuf),
+    /// The usual file: when it cannot be had, a temporary identity does.
+    State(PathBuf),
+    /// A number, for tests.
+    Seed(u64),
+    /// Nowhere to keep one: a temporary identity.
+    Temporary,
+}
+
+/// `warren id`, checked.
+#[derive(Debug)]
+pub struct IdConfig {
+    /// Where the key comes from.
+    pub identity: IdentitySource,
+    /// How to make a new one.
+    pub generate: fn() -> Keypair,
+    /// Where to write a copy of the key.
+    pub identity_out: Option<PathBuf>,
+    /// JSON instead of lines.
+    pub json: bool,
+}
+
+/// A word that cannot be used. Every one quotes the word and says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("--{option} '{word}' is no multiaddr ({why}); write it like /ip4/192.0.2.1/tcp/4001")]
+    Address { option: &'static str, word: String, why: String },
+    #[error("--{option} '{word}' cannot be used ({why}); write it like /ip4/192.0.2.1/tcp/4001")]
+    Unusable { option: &'static str, word: String, why: &'static str },
+    #[error("{0}")]
+    Name(#[from] NameError),
+    #[error("--{option} '{word}' is no number from {least} to {most}")]
+    Number { option: &'static str, word: String, least: u64, most: u64 },
+    #[error("--key-type '{0}' is not known; say secp256k1 or ed25519")]
+    KeyType(String),
+    #[error("--{0} and --{1} exclude each other; give one of them")]
+    Conflict(&'static str, &'static str),
+    #[error("--quic-only cannot be used: this warren was built without QUIC; leave it out to use TCP")]
+    NoQuic,
+    #[error("--{option} was given more than {most} times; leave some out")]
+    TooMany { option: &'static str, most: usize },
+    #[error("--publish with {0} bytes is too long; at most {most} fit in a message", most = limits::TEXT_BYTES)]
+    PublishTooLong(usize),
+    #[error("--{0} '' is empty; leave it out or give it a value")]
+    Empty(&'static str),
+    #[error("cannot read the configuration file '{file}': {why}")]
+    File { file: PathBuf, why: String },
+    #[error("'{file}' line {line}: {why}")]
+    Line { file: PathBuf, line: usize, why: String },
+}
+
+impl Config {
+    /// A node that takes part in rooms.
+    pub fn run(words: cli::Run) -> Result<Self, ConfigError> {
+        let words = match words.config.clone() {
+            Some(file) => with_file(words, Path::new(&file), merge_run)?,
+            None => words,
+        };
+        check_run(words, &["lobby"], 0)
+    }
+
+    /// A node that others meet at.
+    pub fn relay(words: cli::Relay) -> Result<Self, ConfigError> {
+        let words = match words.config.clone() {
+            Some(file) => with_file(words, Path::new(&file), merge_relay)?,
+            None => words,
+        };
+        if words.port.is_some() && !words.listen.is_empty() {
+            return Err(ConfigError::Conflict("port", "listen"));
+        }
+        let port = match &words.port {
+            Some(word) => number("port", word, 1, u16::MAX.into())? as u16,
+            None => RELAY_PORT,
+        };
+        let words = cli::Run {
+            room: words.room,
+            nick: words.nick,
+            bootstrap: words.bootstrap,
+            listen: words.listen,
+            external: words.external,
+            identity: words.identity,
+            identity_out: words.identity_out,
+            secret_key_seed: words.secret_key_seed,
+            state_dir: words.state_dir,
+            no_stdin: words.no_stdin,
+            json: words.json,
+            no_ipv6: words.no_ipv6,
+            verbose: words.verbose,
+            ..cli::Run::default()
+        };
+        check_run(words, &[], port)
+    }
+}
+
+impl IdConfig {
+    /// `warren id`.
+    pub fn new(words: cli::Id) -> Result<Self, ConfigError> {
+        let generate: fn() -> Keypair = match words.key_type.as_deref() {
+            None | Some("secp256k1") => identity::generate,
+            Some("ed25519") => Keypair::generate_ed25519,
+            Some(other) => return Err(ConfigError::KeyType(other.into())),
+        };
+        Ok(Self {
+            identity: identity_source(words.identity, words.secret_key_seed, words.state_dir)?,
+            generate,
+            identity_out: path("identity-out", words.identity_out)?,
+            json: words.json,
+        })
+    }
+}
+
+/// The port of `warren relay`, the one that libp2p programs use by habit.
+const RELAY_PORT: u16 = 4001;
+
+fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Config, ConfigError> {
+    if words.tcp_only && words.quic_only {
+        return Err(ConfigError::Conflict("tcp-only", "quic-only"));
+    }
+    if words.quic_only {
+        return Err(ConfigError::NoQuic);
+    }
+    let listen = match words.listen.is_empty() {
+        true => everywhere(port, !words.no_ipv6),
+        false => addresses("listen", &words.listen, listenable)?,
+    };
+    let mut rooms = Vec::new();
+    let names: Vec<&str> = match words.room.is_empty() {
+        true => default_rooms.to_vec(),
+        false => words.room.iter().map(String::as_str).collect(),
+    };
+    for name in names {
+        let room: Room = name.parse()?;
+        if !rooms.contains(&room) {
+            rooms.push(room);
+        }
+    }
+    at_most("room", rooms.len(), limits::ROOMS)?;
+    at_most("publish", words.publish.len(), limits::PUBLISH_AT_START)?;
+    for text in &words.publish {
+        if text.is_empty() {
+            return Err(ConfigError::Empty("publish"));
+        }
+        if text.len() > limits::TEXT_BYTES {
+            return Err(ConfigError::PublishTooLong(text.len()));
+        }
+    }
+    Ok(Config {
+        listen,
+        bootstrap: addresses("bootstrap", &words.bootstrap, dialable)?,
+        external: addresses("external", &words.external, dialable)?,
+        rooms,
+        nick: words.nick.as_deref().map(str::parse).transpose()?,
+        identity: identity_source(words.identity, words.secret_key_seed, words.state_dir)?,
+        identity_out: path("identity-out", words.identity_out)?,
+        publish: words.publish,
+        stdin: !words.no_stdin,
+        json: words.json,
+        plain: words.plain,
+        verbosity: words.verbose,
+    })
+}
+
+/// Reads a file of options, one a line, and lays the command line's words over them.
+fn with_file<T: argh::FromArgs + Default>(
+    words: T,
+    file: &Path,
+    merge: fn(T, T) -> T,
+) -> Result<T, ConfigError> {
+    let error = |why: String| ConfigError::File { file: file.into(), why };
+    let opened = fs::File::open(file).map_err(|e| error(e.to_string()))?;
+    let mut text = String::new();
+    let read = opened.take(limits::CONFIG_FILE_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|e| error(e.to_string()))?;
+    if text.len() as u64 > limits::CONFIG_FILE_BYTES {
+        return Err(error(format!("it has more than {} bytes", limits::CONFIG_FILE_BYTES)));
+    }
+    let mut from_file = T::default();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let at = |why| ConfigError::Line { file: file.into(), line: number + 1, why };
+        if line.trim_start_matches("--").split_whitespace().next() == Some("config") {
+            return Err(at("'config' cannot stand in a file; put all options into one".into()));
+        }
+        let options = cli::parse_line(line).map_err(at)?;
+        // A later line goes before an earlier one, as it would on the command line.
+        from_file = merge(options, from_file);
+    }
+    Ok(merge(words, from_file))
+}
+
+/// `first` where it says something, else `then`. What may be repeated adds up, `then` in front: so lines of
+/// a file keep their order, and those of the command line follow.
+fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
+    cli::Run {
+        room: list(first.room, then.room),
+        nick: first.nick.or(then.nick),
+        bootstrap: list(first.bootstrap, then.bootstrap),
+        listen: list(first.listen, then.listen),
+        external: list(first.external, then.external),
+        identity: first.identity.or(then.identity),
+        identity_out: first.identity_out.or(then.identity_out),
+        secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
+        state_dir: first.state_dir.or(then.state_dir),
+        publish: list(first.publish, then.publish),
+        no_stdin: first.no_stdin || then.no_stdin,
+        json: first.json || then.json,
+        plain: first.plain || then.plain,
+        tcp_only: first.tcp_only || then.tcp_only,
+        quic_only: first.quic_only || then.quic_only,
+        no_ipv6: first.no_ipv6 || then.no_ipv6,
+        config: first.config.or(then.config),
+        verbose: first.verbose.max(then.verbose),
+    }
+}
+
+fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
+    cli::Relay {
+        port: first.port.or(then.port),
+        listen: list(first.listen, then.listen),
+        bootstrap: list(first.bootstrap, then.bootstrap),
+        room: list(first.room, then.room),
+        nick: first.nick.or(then.nick),
+        external: list(first.external, then.external),
+        identity: first.identity.or(then.identity),
+        identity_out: first.identity_out.or(then.identity_out),
+        secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
+        state_dir: first.state_dir.or(then.state_dir),
+        no_stdin: first.no_stdin || then.no_stdin,
+        json: first.json || then.json,
+        no_ipv6: first.no_ipv6 || then.no_ipv6,
+        config: first.config.or(then.config),
+        verbose: first.verbose.max(then.verbose),
+    }
+}
+
+fn list(first: Vec<String>, mut then: Vec<String>) -> Vec<String> {
+    then.extend(first);
+    then
+}
+
+/// All interfaces. Without a port the system picks a free one per family.
+fn everywhere(port: u16, ipv6: bool) -> Vec<Multiaddr> {
+    let v4 = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into())).with(Protocol::Tcp(port));
+    let v6 = Multiaddr::empty().with(Protocol::Ip6([0u16; 8].into())).with(Protocol::Tcp(port));
+    if ipv6 { vec![v4, v6] } else { vec![v4] }
+}
+
+fn addresses(
+    option: &'static str,
+    words: &[String],
+    check: fn(&Multiaddr) -> Result<(), &'static str>,
+) -> Result<Vec<Multiaddr>, ConfigError> {
+    at_most(option, words.len(), limits::ADDRESSES)?;
+    let parse = |word: &String| {
+        let addr: Multiaddr = word
+            .parse()
+            .map_err(|e| ConfigError::Address { option, word: word.clone(), why: format!("{e}") })?;
+        check(&addr).map_err(|why| ConfigError::Unusable { option, word: word.clone(), why })?;
+        Ok(addr)
+    };
+    words.iter().map(parse).collect()
+}
+
+fn listenable(addr: &Multiaddr) -> Result<(), &'static str> {
+    let mut parts = addr.iter();
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(_) | Protocol::Ip6(_)), Some(Protocol::Tcp(_)), None) => Ok(()),
+        _ => Err("listening takes an IP address and a TCP port, nothing more"),
+    }
+}
+
+/// Whether an address can be dialled at all; the same for `--bootstrap`, `--external` and `connect`.
+pub fn dialable(addr: &Multiaddr) -> Result<(), &'static str> {
+    let mut parts = addr.iter();
+    match parts.next() {
+        Some(Protocol::Ip4(ip)) if ip.is_unspecified() => return Err("0.0.0.0 is nobody's address"),
+        Some(Protocol::Ip6(ip)) if ip.is_unspecified() => return Err(":: is nobody's address"),
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
+        #[cfg(feature = "dns")]
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => {}
+        #[cfg(feature = "dns")]
+        Some(Protocol::Dnsaddr(_)) => {
+            return match (parts.next(), parts.next()) {
+                (None, _) | (Some(Protocol::P2p(_)), None) => Ok(()),
+                _ => Err("after /dnsaddr/NAME only /p2p/PEER can follow"),
+            };
+        }
+        #[cfg(not(feature = "dns"))]
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
+            return Err("this warren was built without name resolution, use an IP address");
+        }
+        _ => return Err("it must begin with an IP address or a name"),
+    }
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(0)), ..) => Err("port 0 is no port to dial"),
+        (Some(Protocol::Tcp(_)), None | Some(Protocol::P2p(_)), None) => Ok(()),
+        (Some(Protocol::Tcp(_)), ..) => Err("after /tcp/PORT only /p2p/PEER can follow"),
+        _ => Err("a TCP port must follow"),
+    }
+}
+
+fn identity_source(
+    file: Option<String>,
+    seed: Option<String>,
+    state_dir: Option<String>,
+) -> Result<IdentitySource, ConfigError> {
+    if file.is_some() && seed.is_some() {
+        return Err(ConfigError::Conflict("identity", "secret-key-seed"));
+    }
+    if let Some(seed) = seed {
+        return Ok(IdentitySource::Seed(number("secret-key-seed", &seed, 0, u64::MAX)?));
+    }
+    if let Some(file) = path("identity", file)? {
+        return Ok(IdentitySource::File(file));
+    }
+    let named = path("state-dir", state_dir)?;
+    Ok(match named.or_else(usual_state_dir) {
+        Some(dir) => IdentitySource::State(dir.join("identity.key")),
+        None => IdentitySource::Temporary,
+    })
+}
+
+/// The XDG base directory specification's place for state.
+fn usual_state_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(base.join("warren"))
+}
+
+fn path(option: &'static str, word: Option<String>) -> Result<Option<PathBuf>, ConfigError> {
+    match word {
+        Some(word) if word.is_empty() => Err(ConfigError::Empty(option)),
+        word => Ok(word.map(PathBuf::from)),
+    }
+}
+
+fn number(option: &'static str, word: &str, least: u64, most: u64) -> Result<u64, ConfigError> {
+    let number = word.parse().ok().filter(|n| (least..=most).contains(n));
+    number.ok_or_else(|| ConfigError::Number { option, word: word.into(), least, most })
+}
+
+fn at_most(option: &'static str, count: usize, most: usize) -> Result<(), ConfigError> {
+    if count > most { Err(ConfigError::TooMany { option, most }) } else { Ok(()) }
+}

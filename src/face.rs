@@ -1,0 +1,7 @@
+//! Faces: what people and programs see of a node. They convert between the world and
+//! [`node::api`](crate::node::api), and know nothing else of the node.
+
+pub mod json;
+pub mod json_lines;
+pub mod repl;
+pub mod stdio;

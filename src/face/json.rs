@@ -1,0 +1,525 @@
+//! The JSON schema: the one module that knows how commands and events look in JSON. README documents it.
+//!
+//! A command is one object on one line, `{"cmd":"send","text":"hi","id":1}`, or one of the bare words
+//! `send TEXT` and `connect ADDR`. Each is answered by exactly one `ok` or `error` event with its `id`.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use libp2p::{Multiaddr, PeerId};
+use tinyjson::JsonValue;
+
+use crate::{
+    limits,
+    node::api::{Answer, Command, Event, Message, PeerInfo, Refusal, RoomInfo, Stats, WhoAmI},
+    rooms::{Nick, Room},
+};
+
+/// A command with what its answer needs.
+#[derive(Debug)]
+pub struct Ask {
+    /// The command.
+    pub command: Command,
+    /// Its name, repeated in the answer.
+    pub name: &'static str,
+    /// Its `id` as it shall be repeated, in JSON.
+    pub id: Option<String>,
+}
+
+/// Why a line is no command.
+#[derive(Debug)]
+pub struct BadLine {
+    /// A word for programs: `bad_json`, `bad_command` or `bad_value`.
+    pub code: &'static str,
+    /// A sentence for people, which quotes what is wrong.
+    pub message: String,
+    /// The line's `id`, if it could be read.
+    pub id: Option<String>,
+}
+
+/// Reads one line.
+pub fn parse(line: &str) -> Result<Ask, BadLine> {
+    let line = line.trim();
+    if line.starts_with('{') { parse_object(line) } else { parse_words(line) }
+}
+
+/// One line for an event.
+pub fn event(event: &Event) -> String {
+    match event {
+        Event::Started(me) => who_am_i(Object::event("started"), me).text("version", VERSION).line(),
+        Event::Listening(addr) => Object::event("listening").show("addr", addr).line(),
+        Event::ListeningStopped(addr) => Object::event("listening_stopped").show("addr", addr).line(),
+        Event::PeerConnected { peer, addr, inbound } => Object::event("peer_connected")
+            .show("peerId", peer)
+            .show("addr", addr)
+            .text("direction", direction(*inbound))
+            .line(),
+        Event::PeerDisconnected { peer, cause } => {
+            Object::event("peer_disconnected").show("peerId", peer).text("cause", cause).line()
+        }
+        Event::MemberJoined { room, peer, nick } => member("member_joined", room, peer, nick.as_ref()),
+        Event::MemberRenamed { room, peer, nick } => member("member_renamed", room, peer, Some(nick)),
+        Event::MemberLeft { room, peer, nick } => member("member_left", room, peer, nick.as_ref()),
+        Event::Message(message) => self::message(message),
+        Event::Trouble(text) => error(None, None, "trouble", text),
+        Event::Stopped => Object::event("stopped").line(),
+    }
+}
+
+/// One line that says how many events were lost.
+pub fn lagged(missed: usize) -> String {
+    Object::event("lagged").number("missed", missed).line()
+}
+
+/// One line that answers a command.
+pub fn answer(name: &str, id: Option<&str>, result: &Result<Answer, Refusal>) -> String {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(refusal) => return error(Some(name), id, code(refusal), &refusal.to_string()),
+    };
+    let ok = Object::event("ok").text("cmd", name).id(id);
+    match answer {
+        Answer::Done => ok,
+        Answer::Sent { room, id } => ok.show("room", room).text("messageId", &hex(id)),
+        Answer::Peers(peers) => ok.array("peers", peers.iter().map(peer_info)),
+        Answer::Rooms(rooms) => ok.array("rooms", rooms.iter().map(room_info)),
+        Answer::WhoAmI(me) => who_am_i(ok, me),
+        Answer::Stats(stats) => self::stats(ok, stats),
+    }
+    .line()
+}
+
+/// One line for something that went wrong.
+pub fn error(name: Option<&str>, id: Option<&str>, code: &str, message: &str) -> String {
+    let error = Object::event("error");
+    let error = match name {
+        Some(name) => error.text("cmd", name),
+        None => error,
+    };
+    error.id(id).text("error", code).text("message", message).line()
+}
+
+/// An identity, for `warren id --json`.
+pub fn identity(peer: &PeerId, kind: &str, public_key: &[u8]) -> String {
+    Object::new().show("peerId", peer).text("keyType", kind).text("publicKey", &hex(public_key)).line()
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn parse_words(line: &str) -> Result<Ask, BadLine> {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let (name, command) = match word {
+        "send" => ("send", Command::Send { room: None, text: rest.into(), action: false }),
+        "connect" => ("connect", Command::Connect(value("addr", rest.trim(), None)?)),
+        _ => {
+            let message = format!("'{}' is no JSON object and no 'send TEXT' or 'connect ADDR'", quote(line));
+            return Err(BadLine { code: "bad_json", message, id: None });
+        }
+    };
+    Ok(Ask { command, name, id: None })
+}
+
+fn parse_object(line: &str) -> Result<Ask, BadLine> {
+    let bad_json = |message| BadLine { code: "bad_json", message, id: None };
+    // The parser recurses, so a line of brackets could use up the stack.
+    if depth(line) > limits::JSON_DEPTH {
+        return Err(bad_json(format!("'{}' is nested too deeply", quote(line))));
+    }
+    let fields: HashMap<String, JsonValue> = line
+        .parse::<JsonValue>()
+        .map_err(|e| bad_json(format!("'{}' is no JSON: {e}", quote(line))))?
+        .try_into()
+        .map_err(|_| bad_json(format!("'{}' is no JSON object", quote(line))))?;
+    let id = match fields.get("id") {
+        Some(id @ (JsonValue::String(_) | JsonValue::Number(_))) => id.stringify().ok(),
+        _ => None,
+    };
+    let fields = Fields { fields, id };
+    let (name, command) = fields.command()?;
+    Ok(Ask { command, name, id: fields.id })
+}
+
+/// The fields of a command.
+struct Fields {
+    fields: HashMap<String, JsonValue>,
+    id: Option<String>,
+}
+
+impl Fields {
+    fn command(&self) -> Result<(&'static str, Command), BadLine> {
+        Ok(match self.text("cmd")? {
+            "send" => {
+                let action = match self.optional("kind")? {
+                    None | Some("text") => false,
+                    Some("action") => true,
+                    Some(kind) => return Err(self.bad("kind", kind, "say text or action")),
+                };
+                let room = self.optional("room")?.map(|room| self.value("room", room)).transpose()?;
+                ("send", Command::Send { room, text: self.text("text")?.into(), action })
+            }
+            "join" => ("join", Command::Join(self.value("room", self.text("room")?)?)),
+            "leave" => ("leave", Command::Leave(self.value("room", self.text("room")?)?)),
+            "connect" => ("connect", Command::Connect(self.value("addr", self.text("addr")?)?)),
+            "disconnect" => ("disconnect", Command::Disconnect(self.value("peerId", self.text("peerId")?)?)),
+            "nick" => ("nick", Command::Nick(self.value("nick", self.text("nick")?)?)),
+            "peers" => ("peers", Command::Peers),
+            "rooms" => ("rooms", Command::Rooms),
+            "whoami" => ("whoami", Command::WhoAmI),
+            "stats" => ("stats", Command::Stats),
+            "quit" => ("quit", Command::Quit),
+            other => {
+                let known = "send, join, leave, connect, disconnect, nick, peers, rooms, whoami, stats, quit";
+                let message = format!("the command '{}' is not known; there are {known}", quote(other));
+                return Err(BadLine { code: "bad_command", message, id: self.id.clone() });
+            }
+        })
+    }
+
+    fn text(&self, name: &str) -> Result<&str, BadLine> {
+        self.optional(name)?.ok_or_else(|| BadLine {
+            code: "bad_command",
+            message: format!("the field '{name}' is missing; give it as a string"),
+            id: self.id.clone(),
+        })
+    }
+
+    fn optional(&self, name: &str) -> Result<Option<&str>, BadLine> {
+        match self.fields.get(name) {
+            None | Some(JsonValue::Null) => Ok(None),
+            Some(JsonValue::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.bad(name, &other.stringify().unwrap_or_default(), "it must be a string")),
+        }
+    }
+
+    fn value<T: Value>(&self, name: &str, word: &str) -> Result<T, BadLine> {
+        value(name, word, self.id.clone())
+    }
+
+    fn bad(&self, name: &str, word: &str, why: &str) -> BadLine {
+        let message = format!("'{}' is no good as '{name}': {why}", quote(word));
+        BadLine { code: "bad_value", message, id: self.id.clone() }
+    }
+}
+
+/// What a string in a command can stand for.
+trait Value: Sized {
+    fn parse(word: &str) -> Result<Self, String>;
+}
+
+macro_rules! value_by_from_str {
+    ($($type:ty),*) => {
+        $(impl Value for $type {
+            fn parse(word: &str) -> Result<Self, String> {
+                word.parse().map_err(|e| format!("{e}"))
+            }
+        })*
+    };
+}
+value_by_from_str!(Room, Nick, Multiaddr, PeerId);
+
+fn value<T: Value>(name: &str, word: &str, id: Option<String>) -> Result<T, BadLine> {
+    T::parse(word).map_err(|why| BadLine {
+        code: "bad_value",
+        message: format!("'{}' is no good as '{name}': {why}", quote(word)),
+        id,
+    })
+}
+
+/// Enough of a word to recognise it.
+fn quote(word: &str) -> String {
+    const MOST: usize = 80;
+    let mut short: String = word.chars().take(MOST).collect();
+    if short.len() < word.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// How deeply brackets are nested, as far as a look at single characters can tell; never too little.
+fn depth(line: &str) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in line.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+fn message(message: &Message) -> String {
+    let line = Object::event("message").show("room", &message.room);
+    let line = line.maybe("peerId", message.author.as_ref()).maybe("nick", message.nick.as_ref());
+    line.text("kind", if message.action { "action" } else { "text" })
+        .text("text", &message.text)
+        .number("timeMs", message.time_ms)
+        .text("messageId", &hex(&message.id))
+        .line()
+}
+
+fn member(name: &str, room: &Room, peer: &PeerId, nick: Option<&Nick>) -> String {
+    Object::event(name).show("room", room).show("peerId", peer).maybe("nick", nick).line()
+}
+
+fn who_am_i(object: Object, me: &WhoAmI) -> Object {
+    object
+        .show("peerId", &me.peer)
+        .show("nick", &me.nick)
+        .array("rooms", me.rooms.iter().map(|room| string(room.as_str())))
+        .array("listening", me.listening.iter().map(|addr| string(&addr.to_string())))
+        .array("external", me.external.iter().map(|addr| string(&addr.to_string())))
+}
+
+fn peer_info(info: &PeerInfo) -> String {
+    Object::new()
+        .show("peerId", &info.peer)
+        .maybe("nick", info.nick.as_ref())
+        .array("addrs", info.addrs.iter().map(|addr| string(&addr.to_string())))
+        .text("direction", direction(info.inbound))
+        .maybe_number("rttMs", info.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0))
+        .maybe("agent", info.agent.as_ref())
+        .line()
+}
+
+fn room_info(info: &RoomInfo) -> String {
+    let member = |(peer, nick): &(PeerId, Option<Nick>)| {
+        Object::new().show("peerId", peer).maybe("nick", nick.as_ref()).line()
+    };
+    Object::new()
+        .show("room", &info.room)
+        .array("members", info.members.iter().map(member))
+        .number("mesh", info.mesh)
+        .line()
+}
+
+fn stats(object: Object, stats: &Stats) -> Object {
+    object
+        .number("sent", stats.sent)
+        .number("delivered", stats.delivered)
+        .number("duplicate", stats.duplicate)
+        .number("stale", stats.stale)
+        .number("forged", stats.forged)
+        .number("malformed", stats.malformed)
+        .number("oversized", stats.oversized)
+        .number("unknown", stats.unknown)
+        .number("dropped", stats.dropped)
+        .number("dials", stats.dials)
+        .number("dialFailures", stats.dial_failures)
+        .number("inboundFailures", stats.inbound_failures)
+        .number("connections", stats.connections)
+        .number("uptimeMs", stats.uptime.as_millis())
+}
+
+fn direction(inbound: bool) -> &'static str {
+    if inbound { "inbound" } else { "outbound" }
+}
+
+/// A word for programs.
+fn code(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoPeers(_) => "no_peers",
+        Refusal::NotInRoom(_) | Refusal::NoRoom => "not_in_room",
+        Refusal::TooManyRooms => "too_many_rooms",
+        Refusal::TextTooLong(_) => "too_long",
+        Refusal::EmptyText => "empty",
+        Refusal::NoActions => "no_actions",
+        Refusal::Dial { .. } => "dial",
+        Refusal::NotConnected(_) => "not_connected",
+        Refusal::Publish(_) => "publish",
+        Refusal::Ended => "ended",
+    }
+}
+
+/// A JSON object under construction, its fields in the order they are given.
+struct Object(String);
+
+impl Object {
+    fn new() -> Self {
+        Self("{".into())
+    }
+
+    fn event(name: &str) -> Self {
+        Self::new().text("event", name)
+    }
+
+    fn text(self, name: &str, value: &str) -> Self {
+        self.raw(name, &string(value))
+    }
+
+    fn show(self, name: &str, value: &impl ToString) -> Self {
+        self.text(name, &value.to_string())
+    }
+
+    fn maybe(self, name: &str, value: Option<&impl ToString>) -> Self {
+        match value {
+            Some(value) => self.show(name, value),
+            None => self,
+        }
+    }
+
+    fn number(self, name: &str, value: impl ToString) -> Self {
+        self.raw(name, &value.to_string())
+    }
+
+    fn maybe_number(self, name: &str, value: Option<f64>) -> Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+
+    fn array(self, name: &str, values: impl Iterator<Item = String>) -> Self {
+        let values: Vec<String> = values.collect();
+        self.raw(name, &format!("[{}]", values.join(",")))
+    }
+
+    /// A command's `id`, which is JSON already.
+    fn id(self, id: Option<&str>) -> Self {
+        match id {
+            Some(id) => self.raw("id", id),
+            None => self,
+        }
+    }
+
+    /// Field names are ours and need no escaping.
+    fn raw(mut self, name: &str, value: &str) -> Self {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        let _ = write!(self.0, "\"{name}\":{value}");
+        self
+    }
+
+    fn line(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// A JSON string.
+fn string(text: &str) -> String {
+    // Generating a string into memory cannot fail.
+    JsonValue::String(text.into()).stringify().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(line: &str) -> (Command, Option<String>) {
+        let ask = parse(line).unwrap_or_else(|e| panic!("{line}: {}", e.message));
+        (ask.command, ask.id)
+    }
+
+    fn bad(line: &str) -> BadLine {
+        parse(line).expect_err(line)
+    }
+
+    #[test]
+    fn commands_are_read_with_their_ids() {
+        let (command, id) = parsed(r#"{"cmd":"send","room":"lobby","text":"hi","id":7}"#);
+        let Command::Send { room: Some(room), text, action: false } = command else { panic!("{command:?}") };
+        assert_eq!((room.as_str(), text.as_str(), id.as_deref()), ("lobby", "hi", Some("7")));
+        let (command, id) = parsed(r#"{"id":"a\"b","cmd":"peers"}"#);
+        assert!(matches!(command, Command::Peers));
+        assert_eq!(id.as_deref(), Some(r#""a\"b""#));
+    }
+
+    #[test]
+    fn bare_words_are_commands_too() {
+        let (command, _) = parsed("send hello  there");
+        assert!(matches!(command, Command::Send { room: None, text, .. } if text == "hello  there"));
+        assert!(matches!(parsed("connect /ip4/127.0.0.1/tcp/1").0, Command::Connect(_)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_quoted() {
+        for (line, code, part) in [
+            ("hello", "bad_json", "hello"),
+            ("{", "bad_json", "{"),
+            ("[1]", "bad_json", "[1]"),
+            (r#"{"cmd":"dance"}"#, "bad_command", "dance"),
+            (r#"{"cmd":"send"}"#, "bad_command", "text"),
+            (r#"{"cmd":"send","text":5}"#, "bad_value", "5"),
+            (r#"{"cmd":"join","room":"a b"}"#, "bad_value", "a b"),
+            (r#"{"cmd":"connect","addr":"nowhere"}"#, "bad_value", "nowhere"),
+        ] {
+            let bad = bad(line);
+            assert_eq!(bad.code, code, "{line}");
+            assert!(bad.message.contains(part), "{line}: {}", bad.message);
+        }
+        assert_eq!(bad(r#"{"cmd":"dance","id":3}"#).id.as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn a_line_of_brackets_does_not_use_up_the_stack() {
+        let line = format!("{{\"cmd\":{}", "[".repeat(limits::LINE_BYTES - 10));
+        assert_eq!(bad(&line).code, "bad_json");
+        let text = "[".repeat(1000);
+        assert!(parse(&format!(r#"{{"cmd":"send","text":"{text}"}}"#)).is_ok(), "brackets in a string are text");
+    }
+
+    #[test]
+    fn events_are_one_line_whatever_is_in_them() {
+        let event = Event::Message(Message {
+            room: "lobby".parse().expect("valid"),
+            author: None,
+            nick: None,
+            text: "a\n\"b\"\u{0}\u{2028}</script>".into(),
+            action: false,
+            time_ms: 1_790_000_000_123,
+            id: [0xab; 32],
+        });
+        let line = super::event(&event);
+        assert!(!line.contains('\n'));
+        let fields: HashMap<String, JsonValue> =
+            line.parse::<JsonValue>().expect("JSON").try_into().expect("object");
+        assert_eq!(fields["text"], JsonValue::String("a\n\"b\"\u{0}\u{2028}</script>".into()));
+        assert_eq!(fields["timeMs"], JsonValue::Number(1_790_000_000_123.0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_a_command_or_an_error(line in ".{0,300}") {
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn any_object_is_a_command_or_an_error(body in r#"[{}\[\]",:a-z0-9\\ ]{0,200}"#) {
+            let _ = parse(&format!("{{{body}"));
+        }
+
+        #[test]
+        fn the_depth_is_never_underestimated(line in r#"[\[\]{}"\\x]{0,60}"#) {
+            // A line that the parser accepts has as many levels as a parse of its value shows.
+            if let Ok(value) = line.parse::<JsonValue>() {
+                prop_assert!(depth(&line) >= levels(&value));
+            }
+        }
+    }
+
+    fn levels(value: &JsonValue) -> usize {
+        match value {
+            JsonValue::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
+            JsonValue::Object(fields) => 1 + fields.values().map(levels).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Every bound of the program, with its unit and its reason.
+//!
+//! The machine that sets the scale is a home router with 64 MB of RAM, of which a guest such as warren
+//! may use a quarter. Where two bounds depend on each other a `const` assertion below says how.
+
+use std::time::Duration;
+
+// ---- rooms and messages -------------------------------------------------------------------------
+
+/// Rooms a node may be in at once. Each costs a mesh, so a heartbeat's work grows with it.
+pub const ROOMS: usize = 64;
+
+/// Bytes of a room name. A room is a gossipsub topic and its name travels with every message.
+pub const ROOM_NAME_BYTES: usize = 64;
+
+/// Bytes of a nickname, UTF-8.
+pub const NICK_BYTES: usize = 32;
+
+/// Bytes of a message's text, UTF-8: some pages; a file belongs elsewhere.
+pub const TEXT_BYTES: usize = 16 * 1024;
+
+/// Bytes of a public key in libp2p's protobuf form: 36 for ed25519, 37 for secp256k1.
+pub const KEY_BYTES: usize = 64;
+
+/// Bytes of a signature: 64 for ed25519, up to 72 for secp256k1 (DER).
+pub const SIGNATURE_BYTES: usize = 96;
+
+/// Bytes of a whole envelope. Anything longer is refused before it is looked at.
+pub const ENVELOPE_BYTES: usize = TEXT_BYTES + 1024;
+
+/// Bytes of one gossipsub RPC that we accept. gossipsub compares its whole read buffer with this, and a
+/// peer may put several messages into one RPC, so it is well above [`ENVELOPE_BYTES`]; it is libp2p's default.
+pub const GOSSIP_RPC_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(ENVELOPE_BYTES >= TEXT_BYTES + NICK_BYTES + ROOM_NAME_BYTES + KEY_BYTES + SIGNATURE_BYTES + 64);
+const _: () = assert!(GOSSIP_RPC_BYTES >= 3 * ENVELOPE_BYTES);
+
+/// How long gossipsub remembers a message id. It has no bound by count: at the 500 messages/s that a router
+/// can check this is 10,000 ids, about 1.5 MB. What comes back later meets [`REPLAY_WINDOW`].
+pub const GOSSIP_SEEN_TTL: Duration = Duration::from_secs(20);
+
+/// Heartbeats (1 s) that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept.
+pub const GOSSIP_HISTORY: usize = 3;
+
+/// Messages waiting for one peer. A full queue is the publisher's back-pressure: 512 chat lines of about
+/// 350 bytes are 180 kB, and 512 of the largest 9 MB, the most that one stuck peer can make us hold.
+pub const GOSSIP_QUEUE: usize = 512;
+
+/// How long a message may wait in that queue. Long, because the queue is bounded by count: a slow link
+/// should deliver late rather than never.
+pub const GOSSIP_QUEUE_TTL: Duration = Duration::from_secs(60);
+
+/// Authors whose clocks are remembered to tell a replayed message from a new one. The one that was silent
+/// longest is forgotten first. At most `AUTHORS * (REPLAY_WINDOW * 8 + 100)` bytes: 1.2 MB.
+pub const AUTHORS: usize = 1024;
+
+/// Latest timestamps remembered per author. A message older than all of them is stale, so this is how far
+/// gossip may reorder one author's messages.
+pub const REPLAY_WINDOW: usize = 128;
+
+/// Messages of plain rooms remembered by author and number, about 100 bytes each.
+pub const PLAIN_SEEN: usize = 4096;
+
+/// How far behind the room's clock the first message of an unknown author may be. Beyond it a replay from
+/// long ago cannot be told from a newcomer with a wrong clock, and counts as stale.
+pub const STALE_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// How far ahead of a plausible local clock another node's clock may be and still be followed.
+pub const CLOCK_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The least time between two presence announcements of ours in one room.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a member repeats that it is there: 30 quiet members cost a node about 5 kB a minute.
+pub const PRESENCE_REPEAT: Duration = Duration::from_secs(5 * 60);
+
+/// How long a member that is no neighbour may be silent: two announcements may get lost.
+pub const MEMBER_SILENCE: Duration = Duration::from_secs(16 * 60);
+
+/// About how many members answer a newcomer, so that a large room does not answer with a storm.
+pub const PRESENCE_ANSWERS: usize = 16;
+
+/// Members wait up to this long, at random, before they answer a newcomer.
+pub const PRESENCE_DELAY: Duration = Duration::from_secs(2);
+
+/// Members remembered per room for the list of who is there.
+pub const MEMBERS: usize = 512;
+
+const _: () = assert!(MEMBER_SILENCE.as_secs() > 3 * PRESENCE_REPEAT.as_secs());
+
+// ---- connections --------------------------------------------------------------------------------
+
+/// Connections that are established at once, in both directions. At about 80 kB each: 8 MB.
+pub const CONNECTIONS: u32 = 100;
+
+/// Connections to one peer: two happen when both dial at the same time.
+pub const CONNECTIONS_PER_PEER: u32 = 2;
+
+/// Inbound connections still in their handshake.
+pub const PENDING_INBOUND: u32 = 32;
+
+/// Outbound connections still in their handshake.
+pub const PENDING_OUTBOUND: u32 = 32;
+
+/// Streams on one yamux connection: gossipsub, identify and ping use 5. Each may buffer 256 KiB (the
+/// protocol's initial window), so a hostile peer can fill 8 MiB of a connection.
+pub const YAMUX_STREAMS: usize = 32;
+
+/// Inbound streams of one connection still negotiating their protocol.
+pub const NEGOTIATING_STREAMS: usize = 16;
+
+const _: () = assert!(NEGOTIATING_STREAMS < YAMUX_STREAMS);
+
+/// How long a dial with its handshakes (TCP, Noise, yamux) may take, and the handshakes of an inbound
+/// connection: each is a round trip or two, so this is for the slowest links there are.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection that no protocol uses is closed after this. Long: a bootstrap peer without a common room is
+/// idle and wanted, and [`CONNECTIONS`] bounds what others can make us keep.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Between two pings on a connection. With [`PING_TIMEOUT`] and one failure allowed, a link that dies
+/// without a word is noticed within 15 + 10 = 25 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a ping may take.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a person can count on: a dead link is noticed within this.
+pub const DEAD_LINK: Duration = Duration::from_secs(30);
+
+const _: () = assert!(PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs() < DEAD_LINK.as_secs());
+
+/// Between two identify exchanges on a long-lived connection; changes of address are pushed at once.
+pub const IDENTIFY_INTERVAL: Duration = Duration::from_secs(30 * 60);
+
+/// Addresses given with `--bootstrap`, `--listen` or `--external`, each.
+pub const ADDRESSES: usize = 64;
+
+/// Reconnecting to a bootstrap peer starts with this delay and doubles ...
+pub const REDIAL_FIRST: Duration = Duration::from_secs(1);
+
+/// ... up to this one, with up to a half of it taken off at random, for ever.
+pub const REDIAL_MOST: Duration = Duration::from_secs(60);
+
+/// A connection must have lasted this long before its loss counts as news and the delay starts over.
+pub const REDIAL_SETTLED: Duration = Duration::from_secs(30);
+
+// ---- faces --------------------------------------------------------------------------------------
+
+/// Bytes of one line of input: a command with the longest text, every byte escaped as `\u00xx`.
+pub const LINE_BYTES: usize = 6 * TEXT_BYTES + 4096;
+
+/// Depth of nesting in a JSON line: commands are flat, and the parser recurses.
+pub const JSON_DEPTH: usize = 16;
+
+/// Commands on their way to the node. A face waits when this is full.
+pub const COMMANDS: usize = 32;
+
+/// Things that the node handles before it lets the connections' tasks run.
+pub const TURNS_BEFORE_YIELD: usize = 16;
+
+/// Events waiting for one slow reader; later ones are lost and counted.
+pub const EVENTS: usize = 8192;
+
+/// Bytes of events waiting for one slow reader, by the size of their texts.
+pub const EVENT_BYTES: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(EVENT_BYTES > 16 * ENVELOPE_BYTES);
+
+/// A publisher whose peers' queues are full tries again after this long.
+pub const PUBLISH_RETRY: Duration = Duration::from_millis(2);
+
+/// A plain message cannot be published twice; gossipsub is told after this to pass it on from its cache.
+pub const PLAIN_RETRY: Duration = Duration::from_millis(50);
+
+/// A publisher gives up when its peers' queues have been full without a break for so long.
+pub const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Messages given to `--publish`.
+pub const PUBLISH_AT_START: usize = 16;
+
+/// How long the node may take to say goodbye when it ends.
+pub const GOODBYE: Duration = Duration::from_millis(500);
+
+// ---- files --------------------------------------------------------------------------------------
+
+/// Bytes of a key file: a protobuf key of 68 bytes, RSA keys of other programs up to some kB.
+pub const KEY_FILE_BYTES: u64 = 16 * 1024;
+
+/// Bytes of a configuration file.
+pub const CONFIG_FILE_BYTES: u64 = 256 * 1024;
+
+// ---- TCP ----------------------------------------------------------------------------------------
+
+/// Connections the kernel may hold for one TCP listener before we accept them. Unit: connections.
+///
+/// One turn of the loop accepts them all; 256 covers a burst of a whole lab starting at once, and costs
+/// nothing while it is not used. The kernel caps it at `net.core.somaxconn`.
+pub const TCP_LISTEN_BACKLOG: i32 = 256;
+
+/// How long a TCP dial may take. Unit: time.
+///
+/// Linux repeats a SYN after 1, 3 and 7 seconds, so ten seconds are four tries; who has not answered by
+/// then is better asked again later, when the reconnecting back-off says so.
+pub const TCP_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// First pause of a listener that could not accept because a resource ran out. Unit: time.
+///
+/// It doubles with every failure in a row. A tenth of a second is unnoticeable to a peer and lets
+/// connections that are about to close give their descriptors back.
+pub const TCP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest such pause. Unit: time.
+///
+/// A process that stays out of descriptors then wakes (and logs) once in five seconds, which is still well
+/// below the time after which a dialling peer gives up.
+pub const TCP_ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Connections that may die in the backlog, one after the other, before the listener pauses. Unit: connections.
+///
+/// Each failed `accept` takes one of them out of the backlog, so the loop ends by itself; the bound is for a
+/// kernel that keeps reporting the same error.
+pub const TCP_ACCEPT_SKIPS: usize = 64;
+
+/// Pause before the interface watcher is opened again after it broke. Unit: time.
+///
+/// Netlink breaks when the kernel is out of memory for it; a few seconds give it time to recover.
+pub const INTERFACE_RETRY: Duration = Duration::from_secs(3);
+
+const _: () = assert!(TCP_ACCEPT_PAUSE.as_millis() < TCP_ACCEPT_PAUSE_MAX.as_millis());
+const _: () = assert!(TCP_ACCEPT_PAUSE_MAX.as_millis() < TCP_DIAL_TIMEOUT.as_millis());
+const _: () = assert!(TCP_DIAL_TIMEOUT.as_millis() < HANDSHAKE_TIMEOUT.as_millis());

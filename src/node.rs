@@ -1,0 +1,409 @@
+//! The node: one loop that owns everything. It waits, handles exactly one thing, and waits again.
+
+pub mod api;
+mod behaviour;
+mod feed;
+mod gossip;
+mod links;
+pub mod peers;
+
+pub use feed::Item;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use async_channel::Receiver;
+use async_io::Timer;
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    identity::Keypair,
+    swarm::{self, DialError, SwarmEvent},
+};
+use smol::{Executor, future};
+
+use self::{
+    api::{Answer, Command, Event, Feed, Handle, MessageId, Refusal, Request, Stats, WhoAmI},
+    behaviour::{Behaviour, BehaviourEvent},
+    gossip::Outgoing,
+    links::Links,
+    peers::Bootstraps,
+};
+use crate::{
+    config::Config,
+    limits,
+    rooms::{
+        Nick, Room,
+        clock::Clock,
+        members::{Announcer, Members},
+        replay::{Replay, Seen},
+    },
+    transport,
+};
+
+/// A node. Made by [`Node::new`], consumed by [`Node::run`].
+pub struct Node {
+    swarm: Swarm<Behaviour>,
+    key: Keypair,
+    nick: Nick,
+    /// Rooms joined, in that order. The first is where a message without a room goes.
+    order: Vec<Room>,
+    rooms: BTreeMap<Room, RoomState>,
+    /// Envelopes are off: bare StrictSign text.
+    plain: bool,
+    clock: Clock,
+    replay: Replay,
+    bootstraps: Bootstraps,
+    links: Links,
+    requests: Receiver<Request>,
+    /// A message that no peer's queue had place for, and those that must come after it. While there is one,
+    /// no further commands are taken: that is the publisher's back-pressure.
+    outgoing: Option<Outgoing>,
+    /// Plain messages that gossipsub holds until its queues have place again.
+    handing_over: VecDeque<(Instant, MessageId)>,
+    /// Plain messages heard.
+    plain_seen: Seen,
+    /// Texts for the first room, until somebody is there.
+    publish: Vec<String>,
+    feed: Feed,
+    stats: Stats,
+    started: Instant,
+    /// Fires when [`Self::next_due`] says so.
+    timer: Timer,
+    /// What `timer` is set to.
+    timer_due: Option<Instant>,
+    /// When the members of all rooms are looked through for the silent.
+    expire_due: Instant,
+}
+
+/// What a node keeps for a room it is in.
+struct RoomState {
+    members: Members,
+    announcer: Announcer,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {addr}: {why}")]
+    Listen { addr: Multiaddr, why: String },
+    #[error("cannot set up the transport: {0}")]
+    Transport(String),
+    #[error("cannot set up gossip: {0}")]
+    Gossip(String),
+    #[error("cannot join room '{room}': {why}")]
+    Room { room: Room, why: Refusal },
+}
+
+/// One thing to handle.
+enum Turn {
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    Request(Request),
+    Timer,
+}
+
+impl Node {
+    /// A node that listens, and is in its rooms. Connections run as tasks on `executor`.
+    pub fn new(
+        config: &Config,
+        key: Keypair,
+        executor: Arc<Executor<'static>>,
+    ) -> Result<(Self, Handle), StartError> {
+        let peer = key.public().to_peer_id();
+        let transport = transport::build(&key).map_err(|e| StartError::Transport(e.to_string()))?;
+        let behaviour = Behaviour::new(&key, config.plain).map_err(StartError::Gossip)?;
+        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
+        let swarm_config = swarm::Config::with_executor(spawn)
+            .with_idle_connection_timeout(limits::IDLE_CONNECTION)
+            .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS);
+        let now = Instant::now();
+        let feed = Feed::default();
+        let (handle, requests) = Handle::new(feed.clone());
+        let others = config.bootstrap.iter().filter(|addr| match peers::peer_of(addr) {
+            Some(named) if named == peer => {
+                log::warn!("--bootstrap {addr} is this node itself; left out");
+                false
+            }
+            _ => true,
+        });
+        let mut node = Self {
+            swarm: Swarm::new(transport, behaviour, peer, swarm_config),
+            key,
+            nick: config.nick.clone().unwrap_or_else(|| nick_of(&peer)),
+            order: Vec::new(),
+            rooms: BTreeMap::new(),
+            plain: config.plain,
+            clock: Clock::new(SystemTime::now()),
+            replay: Replay::default(),
+            bootstraps: Bootstraps::new(others.cloned(), now),
+            links: Links::default(),
+            requests,
+            outgoing: None,
+            handing_over: VecDeque::new(),
+            plain_seen: Seen::default(),
+            publish: config.publish.clone(),
+            feed,
+            stats: Stats::default(),
+            started: now,
+            timer: Timer::never(),
+            timer_due: None,
+            expire_due: now + limits::PRESENCE_REPEAT,
+        };
+        node.listen(config)?;
+        for room in &config.rooms {
+            node.join(room.clone()).map_err(|why| StartError::Room { room: room.clone(), why })?;
+        }
+        Ok((node, handle))
+    }
+
+    /// Runs until [`Command::Quit`] or until no handle is left.
+    pub async fn run(mut self) {
+        self.feed.publish(Event::Started(self.who_am_i()));
+        let mut handled = 0;
+        loop {
+            self.start_what_is_due();
+            match self.turn().await {
+                Some(Turn::Swarm(event)) => self.on_swarm(*event),
+                Some(Turn::Request(request)) => {
+                    if matches!(request.command, Command::Quit) {
+                        self.end(Some(request)).await;
+                        return;
+                    }
+                    self.on_request(request);
+                }
+                Some(Turn::Timer) => {}
+                None => return self.end(None).await,
+            }
+            // The connections are tasks beside this one, and get their turn even while we are never idle.
+            handled += 1;
+            if handled % limits::TURNS_BEFORE_YIELD == 0 {
+                future::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits for the next thing to do. `None`: no handle is left.
+    async fn turn(&mut self) -> Option<Turn> {
+        let due = self.next_due();
+        if due != self.timer_due {
+            self.timer_due = due;
+            match due {
+                Some(at) => self.timer.set_at(at),
+                None => self.timer = Timer::never(),
+            }
+        }
+        let Self { swarm, requests, timer, timer_due, outgoing, handing_over, .. } = self;
+        let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
+        let request = async {
+            match outgoing.is_some() || !handing_over.is_empty() {
+                true => future::pending().await,
+                false => requests.recv().await.ok().map(Turn::Request),
+            }
+        };
+        let timer = async {
+            timer.await;
+            *timer_due = None;
+            Some(Turn::Timer)
+        };
+        // The race is decided at random when several are ready: neither faces nor network starve.
+        future::race(swarm, future::race(request, timer)).await
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let announcements = self.rooms.values().filter(|_| !self.plain).map(|room| room.announcer.due());
+        let retry = self.outgoing.as_ref().map(Outgoing::due);
+        let hand_over = self.handing_over.front().map(|(due, _)| *due);
+        announcements.chain(retry).chain(hand_over).chain(self.bootstraps.next_due()).chain([self.expire_due]).min()
+    }
+
+    fn start_what_is_due(&mut self) {
+        let now = Instant::now();
+        self.dial_bootstraps(now);
+        self.retry_outgoing(now);
+        self.announce(now);
+        if now >= self.expire_due {
+            self.expire_due = now + limits::PRESENCE_REPEAT / 5;
+            self.expire_members(now);
+        }
+    }
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            event => self.on_connection(event),
+        }
+    }
+
+    fn on_request(&mut self, Request { command, answer }: Request) {
+        let result = match command {
+            Command::Send { room, text, action } => return self.send(room, text, action, answer),
+            Command::Join(room) => self.join(room).map(|()| Answer::Done),
+            Command::Leave(room) => self.leave(&room).map(|()| Answer::Done),
+            Command::Connect(addr) => self.connect(addr).map(|()| Answer::Done),
+            Command::Disconnect(peer) => match self.swarm.disconnect_peer_id(peer) {
+                Ok(()) => Ok(Answer::Done),
+                Err(()) => Err(Refusal::NotConnected(peer)),
+            },
+            Command::Nick(nick) => {
+                self.rename(nick);
+                Ok(Answer::Done)
+            }
+            Command::Peers => Ok(Answer::Peers(self.peer_infos())),
+            Command::Rooms => Ok(Answer::Rooms(self.room_infos())),
+            Command::WhoAmI => Ok(Answer::WhoAmI(self.who_am_i())),
+            Command::Stats => Ok(Answer::Stats(Box::new(self.stats_now()))),
+            Command::Quit => Ok(Answer::Done),
+        };
+        reply(&answer, result);
+    }
+
+    fn listen(&mut self, config: &Config) -> Result<(), StartError> {
+        for addr in &config.listen {
+            match self.swarm.listen_on(addr.clone()) {
+                Ok(_) => {}
+                // A machine without IPv6 is no reason to stop when nobody asked for it.
+                Err(e) if config.listen.len() > 1 && is_missing_family(&e) => {
+                    log::info!("not listening on {addr}: {}", detail(&e));
+                }
+                Err(e) => return Err(StartError::Listen { addr: addr.clone(), why: detail(&e) }),
+            }
+        }
+        for addr in &config.external {
+            self.swarm.add_external_address(addr.clone());
+        }
+        Ok(())
+    }
+
+    fn who_am_i(&self) -> WhoAmI {
+        WhoAmI {
+            peer: *self.swarm.local_peer_id(),
+            nick: self.nick.clone(),
+            listening: self.swarm.listeners().cloned().collect(),
+            external: self.swarm.external_addresses().cloned().collect(),
+            rooms: self.order.clone(),
+        }
+    }
+
+    fn stats_now(&self) -> Stats {
+        Stats {
+            connections: self.swarm.network_info().connection_counters().num_established(),
+            uptime: self.started.elapsed(),
+            ..self.stats.clone()
+        }
+    }
+
+    /// Says goodbye, closes all connections, and tells the faces. Takes [`limits::GOODBYE`] at the most.
+    async fn end(mut self, quit: Option<Request>) {
+        let deadline = Instant::now() + limits::GOODBYE;
+        self.say_goodbye();
+        // What is still queued goes out first: nothing tells when it has, so the network gets half the time.
+        self.drive(deadline - limits::GOODBYE / 2, |node| node.links.is_empty()).await;
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // It may have gone in the meantime.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        self.drive(deadline, |node| node.links.is_empty()).await;
+        if let Some(request) = quit {
+            reply(&request.answer, Ok(Answer::Done));
+        }
+        // Commands that were still under way are refused rather than forgotten.
+        self.requests.close();
+        while let Ok(request) = self.requests.try_recv() {
+            reply(&request.answer, Err(Refusal::Ended));
+        }
+        self.feed.publish(Event::Stopped);
+        self.feed.close();
+    }
+
+    /// Lets the swarm work until `done` or the deadline.
+    async fn drive(&mut self, deadline: Instant, done: impl Fn(&Self) -> bool) {
+        let mut timer = Timer::at(deadline);
+        while !done(self) {
+            let swarm = async { Some(self.swarm.select_next_some().await) };
+            let late = async {
+                (&mut timer).await;
+                None
+            };
+            match future::or(swarm, late).await {
+                Some(event) => self.on_swarm(event),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Nobody may be waiting for an answer any more, and that is fine.
+fn reply(answer: &async_channel::Sender<Result<Answer, Refusal>>, result: Result<Answer, Refusal>) {
+    let _ = answer.try_send(result);
+}
+
+/// The nickname of somebody who chose none: the end of the peer ID.
+fn nick_of(peer: &PeerId) -> Nick {
+    let id = peer.to_base58();
+    let end: String = id.chars().skip(id.len().saturating_sub(8)).collect();
+    // Base58 is printable and short, so this cannot fail; if it did, the node would still have a name.
+    end.parse().or_else(|_| "somebody".parse()).unwrap_or_else(|_| unreachable!("'somebody' is a nickname"))
+}
+
+fn is_missing_family(error: &libp2p::TransportError<io::Error>) -> bool {
+    let missing = |e: &io::Error| {
+        let code = e.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+        matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+    };
+    matches!(error, libp2p::TransportError::Other(e) if innermost_io(e).is_some_and(missing))
+}
+
+/// The transport stack boxes errors in errors; the operating system's is the one inside.
+fn innermost_io(error: &io::Error) -> Option<&io::Error> {
+    let mut found = Some(error).filter(|e| e.raw_os_error().is_some());
+    let mut source: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|e| e as _);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && io.raw_os_error().is_some()
+        {
+            found = Some(io);
+        }
+        source = error.source();
+    }
+    found
+}
+
+/// What an error says, without the layers around it.
+fn detail(error: &libp2p::TransportError<io::Error>) -> String {
+    match error {
+        libp2p::TransportError::Other(e) => innermost_io(e).map_or_else(|| e.to_string(), io::Error::to_string),
+        libp2p::TransportError::MultiaddrNotSupported(addr) => format!("{addr} is no address for this node"),
+    }
+}
+
+/// Why a dial failed, in one line.
+fn dial_trouble(error: &DialError) -> String {
+    match error {
+        DialError::Transport(attempts) => {
+            let each: Vec<_> = attempts.iter().map(|(_, e)| detail(e)).collect();
+            if each.is_empty() { "no address to dial".into() } else { each.join("; ") }
+        }
+        DialError::WrongPeerId { obtained, .. } => format!("the peer there is {obtained}"),
+        DialError::LocalPeerId { .. } => "that is this node itself".into(),
+        DialError::NoAddresses => "no address to dial".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Random in 0..1, for delays.
+fn jitter() -> f64 {
+    fastrand::f64()
+}
+
+/// Random up to `most`.
+fn random_delay(most: Duration) -> Duration {
+    most.mul_f64(fastrand::f64())
+}

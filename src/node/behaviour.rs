@@ -1,0 +1,125 @@
+//! The protocols that a node speaks, composed.
+
+use std::{collections::HashMap, time::Duration};
+
+use libp2p::{
+    connection_limits::{self, ConnectionLimits},
+    gossipsub::{self, MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, TopicScoreParams, ValidationMode},
+    identify,
+    identity::Keypair,
+    ping,
+    swarm::NetworkBehaviour,
+};
+use sha2::{Digest, Sha256};
+
+use crate::limits;
+
+/// What every node speaks.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    /// First, so that a connection over the limits costs nobody else anything.
+    limits: connection_limits::Behaviour,
+    pub(super) gossip: gossipsub::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+}
+
+impl Behaviour {
+    /// `plain` decides who proves authorship. In warren's rooms the envelope does, and gossipsub carries it
+    /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
+    /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies
+    /// that a mesh delivers. Plain rooms are for programs that know only StrictSign.
+    pub(super) fn new(key: &Keypair, plain: bool) -> Result<Self, String> {
+        let (authenticity, mode) = match plain {
+            true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
+            false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
+        };
+        let config = gossip_config(mode).map_err(|e| e.to_string())?;
+        let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
+        gossip.with_peer_score(score_params(), score_thresholds())?;
+        let agent = concat!("warren/", env!("CARGO_PKG_VERSION"));
+        let identify = identify::Config::new("/warren/1.0.0".into(), key.public())
+            .with_agent_version(agent.into())
+            .with_interval(limits::IDENTIFY_INTERVAL)
+            .with_push_listen_addr_updates(true)
+            .with_cache_size(0);
+        let ping = ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(connection_limits()),
+            gossip,
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping),
+        })
+    }
+}
+
+/// A message's id: SHA-256 of its data, on every peer, whoever relays it.
+pub(super) fn message_id(data: &[u8]) -> [u8; 32] {
+    Sha256::digest(data).into()
+}
+
+/// The scoring of a room: only messages that were provably bad count. The defaults punish rooms for being
+/// quiet (mesh deliveries, P3 and P3b) and reward talking, neither of which says anything about a person.
+pub(super) fn room_score() -> TopicScoreParams {
+    TopicScoreParams {
+        topic_weight: 1.0,
+        time_in_mesh_weight: 0.0,
+        first_message_deliveries_weight: 0.0,
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        // The square counts: 3 bad messages bring -90 and with it the gray list.
+        invalid_message_deliveries_weight: -10.0,
+        invalid_message_deliveries_decay: 0.9,
+        ..TopicScoreParams::default()
+    }
+}
+
+fn gossip_config(mode: ValidationMode) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
+    gossipsub::ConfigBuilder::default()
+        .validation_mode(mode)
+        .validate_messages()
+        .message_id_fn(|message| message_id(&message.data).to_vec().into())
+        .max_transmit_size(limits::GOSSIP_RPC_BYTES)
+        .duplicate_cache_time(limits::GOSSIP_SEEN_TTL)
+        .history_length(limits::GOSSIP_HISTORY)
+        .history_gossip(limits::GOSSIP_HISTORY)
+        .connection_handler_queue_len(limits::GOSSIP_QUEUE)
+        .publish_queue_duration(limits::GOSSIP_QUEUE_TTL)
+        .forward_queue_duration(limits::GOSSIP_QUEUE_TTL)
+        // Own messages go to the mesh like all others: fan-out stays bounded however many are connected.
+        .flood_publish(false)
+        .build()
+}
+
+fn score_params() -> PeerScoreParams {
+    PeerScoreParams {
+        topics: HashMap::new(),
+        // Many machines behind one address (a home, CGNAT, loopback) are what warren is for.
+        ip_colocation_factor_weight: 0.0,
+        // A slow link is no offence.
+        slow_peer_weight: 0.0,
+        behaviour_penalty_weight: -1.0,
+        behaviour_penalty_threshold: 6.0,
+        behaviour_penalty_decay: 0.9,
+        decay_interval: Duration::from_secs(10),
+        retain_score: Duration::from_secs(10 * 60),
+        ..PeerScoreParams::default()
+    }
+}
+
+fn score_thresholds() -> PeerScoreThresholds {
+    PeerScoreThresholds {
+        gossip_threshold: -10.0,
+        publish_threshold: -40.0,
+        graylist_threshold: -80.0,
+        ..PeerScoreThresholds::default()
+    }
+}
+
+fn connection_limits() -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_established(Some(limits::CONNECTIONS))
+        .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER))
+        .with_max_pending_incoming(Some(limits::PENDING_INBOUND))
+        .with_max_pending_outgoing(Some(limits::PENDING_OUTBOUND))
+}

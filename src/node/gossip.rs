@@ -1,0 +1,465 @@
+//! Rooms: joining, saying, hearing, and knowing who is there.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use async_channel::Sender;
+use libp2p::{
+    PeerId,
+    gossipsub::{self, IdentTopic, MessageAcceptance, PublishError, TopicHash},
+};
+
+use super::{
+    Node, RoomState,
+    api::{Answer, Event, Message, MessageId, Refusal, RoomInfo},
+    behaviour::{message_id, room_score},
+    random_delay, reply,
+};
+use crate::{
+    limits,
+    rooms::{
+        Nick, Room,
+        clock::Timestamp,
+        envelope::{self, Body, Envelope, OpenError},
+        members::{self, Announcer, Change, Members},
+        replay::Verdict,
+    },
+};
+
+/// A message that waits for a place in a peer's queue.
+pub(super) struct Outgoing {
+    room: Room,
+    body: Body,
+    answer: Sender<Result<Answer, Refusal>>,
+    /// When to try again.
+    due: Instant,
+    /// When to give up.
+    give_up: Instant,
+}
+
+impl Outgoing {
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+}
+
+impl Node {
+    pub(super) fn join(&mut self, room: Room) -> Result<(), Refusal> {
+        if self.rooms.contains_key(&room) {
+            return Ok(());
+        }
+        if self.rooms.len() >= limits::ROOMS {
+            return Err(Refusal::TooManyRooms);
+        }
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.subscribe(&topic(&room)).map_err(|e| Refusal::Publish(e.to_string()))?;
+        if let Err(e) = gossip.set_topic_params(topic(&room), room_score()) {
+            log::warn!("room '{room}' goes without scoring: {e}");
+        }
+        let now = Instant::now();
+        let mut members = Members::default();
+        // Neighbours that were there before us will not subscribe again.
+        let hash = topic(&room).hash();
+        let there = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).map(|(peer, _)| *peer);
+        let there: Vec<PeerId> = there.collect();
+        for peer in &there {
+            members.subscribed(*peer, now);
+        }
+        self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now) });
+        self.order.push(room.clone());
+        for peer in there {
+            self.feed.publish(Event::MemberJoined { room: room.clone(), peer, nick: None });
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, room: &Room) -> Result<(), Refusal> {
+        if !self.rooms.contains_key(room) {
+            return Err(Refusal::NotInRoom(room.clone()));
+        }
+        self.say_gone(room);
+        self.swarm.behaviour_mut().gossip.unsubscribe(&topic(room));
+        self.rooms.remove(room);
+        self.order.retain(|r| r != room);
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, nick: Nick) {
+        self.nick = nick;
+        let now = Instant::now();
+        for room in self.rooms.values_mut() {
+            room.announcer.answer(now, Duration::ZERO);
+        }
+    }
+
+    /// Says something, and answers when gossipsub has taken it, which may be later.
+    pub(super) fn send(
+        &mut self,
+        room: Option<Room>,
+        text: String,
+        action: bool,
+        answer: Sender<Result<Answer, Refusal>>,
+    ) {
+        match self.check_send(room, text, action) {
+            Ok((room, body)) => {
+                let give_up = Instant::now() + limits::PUBLISH_PATIENCE;
+                self.try_send(Outgoing { room, body, answer, due: Instant::now(), give_up });
+            }
+            Err(refusal) => reply(&answer, Err(refusal)),
+        }
+    }
+
+    /// Tries again what no queue had place for.
+    pub(super) fn retry_outgoing(&mut self, now: Instant) {
+        if let Some(outgoing) = self.outgoing.take_if(|o| o.due <= now) {
+            self.try_send(outgoing);
+        }
+        while let Some((_, id)) = self.handing_over.pop_front_if(|(due, _)| *due <= now) {
+            let me = *self.swarm.local_peer_id();
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            gossip.report_message_validation_result(&id.to_vec().into(), &me, MessageAcceptance::Accept);
+        }
+    }
+
+    pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let acceptance = if self.plain { self.hear_plain(message) } else { self.hear(message) };
+                if matches!(acceptance, MessageAcceptance::Reject) {
+                    log::debug!("{propagation_source} passed on a bad message");
+                }
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                // False: the message has left gossipsub's cache, and is not passed on.
+                gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+            }
+            gossipsub::Event::Subscribed { peer_id, topic } => self.on_subscribed(peer_id, &topic),
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                if let Some(room) = self.room_of(&topic) {
+                    self.member_left(room, peer_id);
+                }
+            }
+            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
+                let lost = failed_messages.priority + failed_messages.non_priority;
+                self.stats.dropped = self.stats.dropped.wrapping_add(lost as u32);
+                log::info!("{peer_id} is too slow: {lost} messages to it were dropped");
+            }
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                log::info!("{peer_id} speaks no gossipsub: it can be in no room");
+            }
+        }
+    }
+
+    /// Makes the announcements that are due.
+    pub(super) fn announce(&mut self, now: Instant) {
+        if self.plain {
+            return;
+        }
+        let due = |(room, state): (&Room, &RoomState)| state.announcer.is_due(now).then(|| room.clone());
+        let rooms: Vec<Room> = self.rooms.iter().filter_map(due).collect();
+        for room in rooms {
+            let published = self.publish(&room, &Body::Here);
+            let Some(state) = self.rooms.get_mut(&room) else { continue };
+            match published {
+                Ok(_) => state.announcer.done(now),
+                // Nobody is there, or all are busy: the next newcomer will be told.
+                Err(_) => state.announcer.postpone(now),
+            }
+        }
+    }
+
+    pub(super) fn expire_members(&mut self, now: Instant) {
+        let mut gone = Vec::new();
+        for (room, state) in &mut self.rooms {
+            gone.extend(state.members.expire(now).into_iter().map(|peer| (room.clone(), peer)));
+        }
+        for (room, peer) in gone {
+            self.feed.publish(Event::MemberLeft { room, peer, nick: None });
+        }
+    }
+
+    /// A neighbour is gone. Where it was the only one, nobody else could tell us of it: it left those rooms.
+    pub(super) fn neighbour_gone(&mut self, peer: &PeerId) {
+        let mut left = Vec::new();
+        for (room, state) in &mut self.rooms {
+            state.members.disconnected(peer);
+            if !state.members.has_neighbour() && state.members.member(peer).is_some() {
+                left.push(room.clone());
+            }
+        }
+        for room in left {
+            self.member_left(room, *peer);
+        }
+    }
+
+    pub(super) fn room_infos(&self) -> Vec<RoomInfo> {
+        let gossip = &self.swarm.behaviour().gossip;
+        let info = |room: &Room| {
+            let members = self.rooms.get(room).into_iter().flat_map(|state| state.members.iter());
+            RoomInfo {
+                room: room.clone(),
+                members: members.map(|(peer, member)| (*peer, member.nick.clone())).collect(),
+                mesh: gossip.mesh_peers(&topic(room).hash()).count(),
+            }
+        };
+        self.order.iter().map(info).collect()
+    }
+
+    pub(super) fn nick_in_any_room(&self, peer: &PeerId) -> Option<Nick> {
+        self.rooms.values().find_map(|state| state.members.member(peer)?.nick.clone())
+    }
+
+    pub(super) fn say_goodbye(&mut self) {
+        for room in self.order.clone() {
+            self.say_gone(&room);
+        }
+    }
+
+    fn say_gone(&mut self, room: &Room) {
+        if !self.plain {
+            // When nobody hears it, nobody misses it.
+            let _ = self.publish(room, &Body::Gone);
+        }
+    }
+
+    fn check_send(&self, room: Option<Room>, text: String, action: bool) -> Result<(Room, Body), Refusal> {
+        let room = match room {
+            Some(room) if self.rooms.contains_key(&room) => room,
+            Some(room) => return Err(Refusal::NotInRoom(room)),
+            None => self.order.first().cloned().ok_or(Refusal::NoRoom)?,
+        };
+        if text.is_empty() {
+            return Err(Refusal::EmptyText);
+        }
+        if text.len() > limits::TEXT_BYTES {
+            return Err(Refusal::TextTooLong(text.len()));
+        }
+        if action && self.plain {
+            return Err(Refusal::NoActions);
+        }
+        Ok((room, if action { Body::Action(text) } else { Body::Text(text) }))
+    }
+
+    fn try_send(&mut self, mut outgoing: Outgoing) {
+        let now = Instant::now();
+        let result = match self.publish(&outgoing.room, &outgoing.body) {
+            Ok(id) => Ok(Answer::Sent { room: outgoing.room, id }),
+            Err(PublishError::AllQueuesFull(_)) if self.plain => self.hand_over_later(&outgoing),
+            Err(PublishError::AllQueuesFull(peers)) if now >= outgoing.give_up => {
+                Err(Refusal::Publish(format!("the queues of all {peers} peers stay full")))
+            }
+            Err(PublishError::AllQueuesFull(_)) => {
+                outgoing.due = now + limits::PUBLISH_RETRY;
+                self.outgoing = Some(outgoing);
+                return;
+            }
+            Err(PublishError::NoPeersSubscribedToTopic) => Err(Refusal::NoPeers(outgoing.room)),
+            Err(PublishError::Duplicate) => {
+                Err(Refusal::Publish("the same text was sent a moment ago, and plain rooms drop repeats".into()))
+            }
+            Err(e) => Err(Refusal::Publish(e.to_string())),
+        };
+        if result.is_ok() {
+            self.stats.sent = self.stats.sent.wrapping_add(1);
+        }
+        reply(&outgoing.answer, result);
+    }
+
+    /// A plain message cannot be made anew with another id, but gossipsub keeps it for its mesh: it goes out
+    /// as if it had just been accepted from elsewhere.
+    fn hand_over_later(&mut self, outgoing: &Outgoing) -> Result<Answer, Refusal> {
+        let (Body::Text(text) | Body::Action(text)) = &outgoing.body else { return Err(Refusal::EmptyText) };
+        let id = message_id(text.as_bytes());
+        self.handing_over.push_back((Instant::now() + limits::PLAIN_RETRY, id));
+        Ok(Answer::Sent { room: outgoing.room.clone(), id })
+    }
+
+    /// Signs and publishes. An envelope gets a new time at each try, so it is never its own duplicate.
+    fn publish(&mut self, room: &Room, body: &Body) -> Result<MessageId, PublishError> {
+        let data = match body {
+            Body::Text(text) if self.plain => text.as_bytes().to_vec(),
+            _ => {
+                let time = self.clock.tick(SystemTime::now());
+                envelope::seal(&self.key, room, &self.nick, time, body).map_err(PublishError::SigningError)?
+            }
+        };
+        let id = message_id(&data);
+        self.swarm.behaviour_mut().gossip.publish(topic(room), data)?;
+        Ok(id)
+    }
+
+    /// Judges a message of a warren room, and shows it if it is good.
+    fn hear(&mut self, message: gossipsub::Message) -> MessageAcceptance {
+        let stats = &mut self.stats;
+        let envelope = match envelope::open(&message.data) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let (counter, acceptance) = match error {
+                    OpenError::Oversized(_) => (&mut stats.oversized, MessageAcceptance::Reject),
+                    OpenError::Malformed(_) => (&mut stats.malformed, MessageAcceptance::Reject),
+                    OpenError::Forged => (&mut stats.forged, MessageAcceptance::Reject),
+                    // Perhaps good for others; it costs its sender nothing.
+                    OpenError::Version(_) => (&mut stats.unknown, MessageAcceptance::Ignore),
+                };
+                *counter = counter.wrapping_add(1);
+                log::debug!("a message is not shown: {error}");
+                return acceptance;
+            }
+        };
+        let Some(room) = self.room_of(&message.topic) else { return MessageAcceptance::Ignore };
+        if envelope.room != room {
+            self.stats.malformed = self.stats.malformed.wrapping_add(1);
+            return MessageAcceptance::Reject;
+        }
+        let verdict = self.judge_time(&envelope);
+        let counter = match verdict {
+            Verdict::Fresh => {
+                self.show(room, envelope, message_id(&message.data));
+                return MessageAcceptance::Accept;
+            }
+            Verdict::Duplicate => &mut self.stats.duplicate,
+            Verdict::Stale => &mut self.stats.stale,
+        };
+        *counter = counter.wrapping_add(1);
+        MessageAcceptance::Ignore
+    }
+
+    /// Whether a message whose signature holds is new; moves the clock along.
+    fn judge_time(&mut self, envelope: &Envelope) -> Verdict {
+        if envelope.author == *self.swarm.local_peer_id() {
+            return Verdict::Duplicate;
+        }
+        let wall = SystemTime::now();
+        let before = self.clock.now(wall);
+        let verdict = self.replay.check(envelope.author, envelope.time, before);
+        let now = Instant::now();
+        match verdict {
+            Verdict::Fresh => {
+                self.clock.follow(envelope.time, wall);
+                // Our clock was far behind: others took what we said for old. Say it again.
+                if self.clock.now(wall).back(limits::STALE_AFTER) > before {
+                    for room in self.rooms.values_mut() {
+                        room.announcer.answer(now, Duration::ZERO);
+                    }
+                }
+            }
+            // Perhaps a newcomer whose clock was never set: an announcement of ours sets it.
+            Verdict::Stale => self.answer_newcomer(&envelope.room, now),
+            Verdict::Duplicate => {}
+        }
+        verdict
+    }
+
+    fn show(&mut self, room: Room, envelope: Envelope, id: MessageId) {
+        let Envelope { author, nick, time, body, .. } = envelope;
+        match body {
+            Body::Text(text) => self.show_text(room, author, nick, text, false, time, id),
+            Body::Action(text) => self.show_text(room, author, nick, text, true, time, id),
+            Body::Here => self.member_heard(&room, author, &nick),
+            Body::Gone => self.member_left(room, author),
+            Body::Unknown(kind) => {
+                self.stats.unknown = self.stats.unknown.wrapping_add(1);
+                log::debug!("{author} sent a message of kind {kind}, which is not known here");
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of the event")]
+    fn show_text(
+        &mut self,
+        room: Room,
+        author: PeerId,
+        nick: Nick,
+        text: String,
+        action: bool,
+        time: Timestamp,
+        id: MessageId,
+    ) {
+        self.member_heard(&room, author, &nick);
+        self.stats.delivered = self.stats.delivered.wrapping_add(1);
+        let (author, nick, time_ms) = (Some(author), Some(nick), time.ms());
+        self.feed.publish(Event::Message(Message { room, author, nick, text, action, time_ms, id }));
+    }
+
+    /// Judges a message of a plain room, whose signature gossipsub has checked.
+    fn hear_plain(&mut self, message: gossipsub::Message) -> MessageAcceptance {
+        let Some(room) = self.room_of(&message.topic) else { return MessageAcceptance::Ignore };
+        let id = message_id(&message.data);
+        if message.data.len() > limits::TEXT_BYTES {
+            self.stats.oversized = self.stats.oversized.wrapping_add(1);
+            return MessageAcceptance::Ignore;
+        }
+        let Ok(text) = String::from_utf8(message.data) else {
+            self.stats.malformed = self.stats.malformed.wrapping_add(1);
+            return MessageAcceptance::Ignore;
+        };
+        if let (Some(author), Some(number)) = (message.source, message.sequence_number)
+            && !self.plain_seen.insert(author, number)
+        {
+            self.stats.duplicate = self.stats.duplicate.wrapping_add(1);
+            return MessageAcceptance::Ignore;
+        }
+        self.stats.delivered = self.stats.delivered.wrapping_add(1);
+        let time_ms = self.clock.now(SystemTime::now()).ms();
+        let (author, nick, action) = (message.source, None, false);
+        self.feed.publish(Event::Message(Message { room, author, nick, text, action, time_ms, id }));
+        MessageAcceptance::Accept
+    }
+
+    fn on_subscribed(&mut self, peer: PeerId, topic: &TopicHash) {
+        let Some(room) = self.room_of(topic) else { return };
+        let now = Instant::now();
+        if let Some(state) = self.rooms.get_mut(&room) {
+            if state.members.subscribed(peer, now) == Change::Joined {
+                self.feed.publish(Event::MemberJoined { room: room.clone(), peer, nick: None });
+            }
+            // A neighbour is told at once: nobody else may be there to do it.
+            state.announcer.answer(now, Duration::ZERO);
+        }
+        if self.order.first() == Some(&room) {
+            for text in std::mem::take(&mut self.publish) {
+                // The answer is for nobody: a failure at this point is logged by the error event's absence.
+                let (answer, _) = async_channel::bounded(1);
+                self.send(Some(room.clone()), text, false, answer);
+            }
+        }
+    }
+
+    fn member_heard(&mut self, room: &Room, peer: PeerId, nick: &Nick) {
+        let now = Instant::now();
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        let event = match state.members.heard(peer, nick, now) {
+            Change::Joined => {
+                self.answer_newcomer(room, now);
+                Event::MemberJoined { room: room.clone(), peer, nick: Some(nick.clone()) }
+            }
+            Change::Renamed => Event::MemberRenamed { room: room.clone(), peer, nick: nick.clone() },
+            Change::None => return,
+        };
+        self.feed.publish(event);
+    }
+
+    fn member_left(&mut self, room: Room, peer: PeerId) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let nick = state.members.member(&peer).and_then(|member| member.nick.clone());
+        if state.members.left(&peer) {
+            self.feed.publish(Event::MemberLeft { room, peer, nick });
+        }
+    }
+
+    /// In a small room everybody answers a newcomer, in a large one a few do.
+    fn answer_newcomer(&mut self, room: &Room, now: Instant) {
+        if let Some(state) = self.rooms.get_mut(room)
+            && fastrand::f64() < members::answer_chance(state.members.len())
+        {
+            state.announcer.answer(now, random_delay(limits::PRESENCE_DELAY));
+        }
+    }
+
+    fn room_of(&self, topic: &TopicHash) -> Option<Room> {
+        self.rooms.keys().find(|room| room.as_str() == topic.as_str()).cloned()
+    }
+}
+
+/// A room's gossipsub topic has the room's name.
+fn topic(room: &Room) -> IdentTopic {
+    IdentTopic::new(room.as_str())
+}

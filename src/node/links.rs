@@ -1,0 +1,230 @@
+//! Connections: dialling, what comes of it, and what is known of the peers at the other end.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::ConnectedPoint,
+    identify, ping,
+    swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
+};
+
+use super::{
+    Node,
+    api::{Event, PeerInfo, Refusal},
+    behaviour::BehaviourEvent,
+    dial_trouble, jitter, peers,
+};
+use crate::config;
+
+/// All connections, by peer. Its size is bounded by [`crate::limits::CONNECTIONS`].
+#[derive(Default)]
+pub(super) struct Links {
+    peers: HashMap<PeerId, Peer>,
+    /// Dials that a face asked for: it wants to hear of a failure.
+    asked: HashMap<ConnectionId, Multiaddr>,
+}
+
+/// A connected peer.
+struct Peer {
+    connections: HashMap<ConnectionId, Multiaddr>,
+    inbound: bool,
+    rtt: Option<Duration>,
+    agent: Option<String>,
+}
+
+impl Links {
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+}
+
+impl Node {
+    /// Dials the bootstrap addresses that are due.
+    pub(super) fn dial_bootstraps(&mut self, now: Instant) {
+        while let Some((i, addr)) = self.bootstraps.due(now) {
+            let addr = addr.clone();
+            let opts = dial_opts(&addr);
+            let id = opts.connection_id();
+            self.bootstraps.dialing(i, id);
+            match self.swarm.dial(opts) {
+                Ok(()) => log::debug!("dialling {addr}"),
+                // A connection to this peer is there already or about to be.
+                Err(DialError::DialPeerConditionFalse(_)) => match peers::peer_of(&addr) {
+                    Some(peer) if self.links.peers.contains_key(&peer) => {
+                        self.bootstraps.connected(id, peer, now);
+                    }
+                    _ => self.bootstraps.failed_at_once(i, now, jitter()),
+                },
+                Err(e) => {
+                    log::warn!("cannot dial {addr}: {}", dial_trouble(&e));
+                    self.bootstraps.failed_at_once(i, now, jitter());
+                }
+            }
+        }
+    }
+
+    /// Dials an address that a face named.
+    pub(super) fn connect(&mut self, addr: Multiaddr) -> Result<(), Refusal> {
+        let refusal = |why: String| Refusal::Dial { addr: addr.clone(), why };
+        config::dialable(&addr).map_err(|why| refusal(why.into()))?;
+        let opts = dial_opts(&addr);
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                self.links.asked.insert(id, addr);
+                Ok(())
+            }
+            // Connected already is what was asked for.
+            Err(DialError::DialPeerConditionFalse(_)) => Ok(()),
+            Err(e) => Err(refusal(dial_trouble(&e))),
+        }
+    }
+
+    /// What the swarm says of connections and listeners.
+    pub(super) fn on_connection(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let addr = self.with_peer_id(address);
+                log::info!("listening on {addr}");
+                self.feed.publish(Event::Listening(addr));
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                let addr = self.with_peer_id(address);
+                log::info!("no longer listening on {addr}");
+                self.feed.publish(Event::ListeningStopped(addr));
+            }
+            SwarmEvent::ListenerError { error, .. } => log::warn!("a listener has trouble: {error}"),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                for addr in addresses {
+                    let addr = self.with_peer_id(addr);
+                    self.feed.publish(Event::ListeningStopped(addr));
+                }
+                if let Err(e) = reason {
+                    self.feed.publish(Event::Trouble(format!("a listener closed: {e}")));
+                }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
+                let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
+                self.on_closed(peer_id, connection_id, num_established, cause);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_failed(connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                self.stats.inbound_failures = self.stats.inbound_failures.wrapping_add(1);
+                log::debug!("connection from {send_back_addr} failed: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_ping(&mut self, ping::Event { peer, connection, result }: ping::Event) {
+        match result {
+            Ok(rtt) => {
+                if let Some(peer) = self.links.peers.get_mut(&peer) {
+                    peer.rtt = Some(rtt);
+                }
+            }
+            // Such a peer cannot be watched; the transport notices when its machine says that it is gone.
+            Err(ping::Failure::Unsupported) => log::debug!("{peer} does not answer pings"),
+            Err(e) => {
+                log::info!("{peer} does not answer, closing the connection: {e}");
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    pub(super) fn on_identify(&mut self, event: identify::Event) {
+        if let identify::Event::Received { peer_id, info, .. } = event
+            && let Some(peer) = self.links.peers.get_mut(&peer_id)
+        {
+            // It is the peer's own word, so it is cut to a line's length here and escaped where it is shown.
+            peer.agent = Some(info.agent_version.chars().take(64).collect());
+        }
+    }
+
+    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+        let info = |(peer, link): (&PeerId, &Peer)| PeerInfo {
+            peer: *peer,
+            nick: self.nick_in_any_room(peer),
+            addrs: link.connections.values().cloned().collect(),
+            inbound: link.inbound,
+            rtt: link.rtt,
+            agent: link.agent.clone(),
+        };
+        let mut infos: Vec<_> = self.links.peers.iter().map(info).collect();
+        infos.sort_by_key(|info| info.peer);
+        infos
+    }
+
+    fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let (addr, inbound) = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => (address.clone(), false),
+            ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
+        };
+        if !inbound {
+            self.stats.dials = self.stats.dials.wrapping_add(1);
+        }
+        self.links.asked.remove(&id);
+        self.bootstraps.connected(id, peer, Instant::now());
+        let known = self.links.peers.contains_key(&peer);
+        let link = self.links.peers.entry(peer).or_insert_with(|| Peer {
+            connections: HashMap::new(),
+            inbound,
+            rtt: None,
+            agent: None,
+        });
+        link.connections.insert(id, addr.clone());
+        if !known {
+            log::info!("connected to {peer} at {addr}");
+            self.feed.publish(Event::PeerConnected { peer, addr, inbound });
+        }
+    }
+
+    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String) {
+        if left > 0 {
+            if let Some(link) = self.links.peers.get_mut(&peer) {
+                link.connections.remove(&id);
+            }
+            return;
+        }
+        log::info!("disconnected from {peer}: {cause}");
+        self.links.peers.remove(&peer);
+        self.neighbour_gone(&peer);
+        self.bootstraps.disconnected(peer, Instant::now(), jitter());
+        self.feed.publish(Event::PeerDisconnected { peer, cause });
+    }
+
+    fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
+        self.stats.dial_failures = self.stats.dial_failures.wrapping_add(1);
+        let why = dial_trouble(error);
+        if let Some((addr, delay)) = self.bootstraps.failed(id, Instant::now(), jitter()) {
+            log::warn!("cannot reach {addr}: {why}; next try in {:.0} s", delay.as_secs_f64());
+        } else if let Some(addr) = self.links.asked.remove(&id) {
+            self.feed.publish(Event::Trouble(format!("cannot reach {addr}: {why}")));
+        } else {
+            log::debug!("a dial failed: {why}");
+        }
+    }
+
+    /// An address as others need it: with our peer ID at its end.
+    fn with_peer_id(&self, addr: Multiaddr) -> Multiaddr {
+        let peer = *self.swarm.local_peer_id();
+        addr.with_p2p(peer).unwrap_or_else(|addr| addr)
+    }
+}
+
+/// Dials a peer at one address, once: not when it is connected already.
+fn dial_opts(addr: &Multiaddr) -> DialOpts {
+    match peers::peer_of(addr) {
+        Some(peer) => DialOpts::peer_id(peer).addresses(vec![addr.clone()]).build(),
+        None => DialOpts::unknown_peer_id().address(addr.clone()).build(),
+    }
+}

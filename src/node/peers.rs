@@ -1,0 +1,211 @@
+//! Whom to dial and when: the bootstrap addresses are re-dialled for ever. Pure: values in, values out,
+//! `now` and the random part of a delay as arguments.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
+
+use crate::limits;
+
+/// The bootstrap peers of a node.
+#[derive(Debug)]
+pub struct Bootstraps(Vec<Target>);
+
+/// One address and how its dials have gone.
+#[derive(Debug)]
+struct Target {
+    addr: Multiaddr,
+    /// Known from the address, or since the first connection.
+    peer: Option<PeerId>,
+    state: State,
+    /// The delay before the next dial, if this one fails.
+    delay: Duration,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    /// Dial at this time.
+    Waiting(Instant),
+    /// The dial with this id is under way.
+    Dialing(ConnectionId),
+    /// Connected since.
+    Connected(Instant),
+}
+
+/// The peer that an address names at its end.
+pub fn peer_of(addr: &Multiaddr) -> Option<PeerId> {
+    match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+impl Bootstraps {
+    /// All of `addrs` are due at `now`.
+    pub fn new(addrs: impl IntoIterator<Item = Multiaddr>, now: Instant) -> Self {
+        let target = |addr| Target {
+            peer: peer_of(&addr),
+            addr,
+            state: State::Waiting(now),
+            delay: limits::REDIAL_FIRST,
+        };
+        Self(addrs.into_iter().map(target).collect())
+    }
+
+    /// The next address to dial at `now`, if one is due. Answer with [`Self::dialing`], [`Self::connected`] or
+    /// [`Self::failed_at_once`].
+    pub fn due(&self, now: Instant) -> Option<(usize, &Multiaddr)> {
+        let due = |t: &Target| matches!(t.state, State::Waiting(at) if at <= now);
+        self.0.iter().position(due).map(|i| (i, &self.0[i].addr))
+    }
+
+    /// When the next dial is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        let at = |t: &Target| match t.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        };
+        self.0.iter().filter_map(at).min()
+    }
+
+    /// The dial of target `i` is under way.
+    pub fn dialing(&mut self, i: usize, id: ConnectionId) {
+        if let Some(target) = self.0.get_mut(i) {
+            target.state = State::Dialing(id);
+        }
+    }
+
+    /// The dial of target `i` could not even start. `jitter` is random in 0..1.
+    pub fn failed_at_once(&mut self, i: usize, now: Instant, jitter: f64) {
+        if let Some(target) = self.0.get_mut(i) {
+            target.wait(now, jitter);
+        }
+    }
+
+    /// A dial failed. Returns the address and the delay if it was one of ours.
+    pub fn failed(&mut self, id: ConnectionId, now: Instant, jitter: f64) -> Option<(&Multiaddr, Duration)> {
+        let target = self.0.iter_mut().find(|t| t.state == State::Dialing(id))?;
+        let delay = target.wait(now, jitter);
+        Some((&target.addr, delay))
+    }
+
+    /// A connection to `peer` is there: by the dial `id`, or by any other way. Every target that leads to
+    /// this peer is satisfied.
+    pub fn connected(&mut self, id: ConnectionId, peer: PeerId, now: Instant) {
+        for target in &mut self.0 {
+            if target.state == State::Dialing(id) {
+                target.peer = Some(peer);
+            }
+            if target.peer == Some(peer) && !matches!(target.state, State::Connected(_)) {
+                target.state = State::Connected(now);
+            }
+        }
+    }
+
+    /// The last connection to `peer` is gone.
+    pub fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: f64) {
+        for target in &mut self.0 {
+            if let State::Connected(since) = target.state
+                && target.peer == Some(peer)
+            {
+                if now.duration_since(since) >= limits::REDIAL_SETTLED {
+                    target.delay = limits::REDIAL_FIRST;
+                }
+                target.wait(now, jitter);
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Waits for the current delay, less up to a half of it, and doubles the next one.
+    fn wait(&mut self, now: Instant, jitter: f64) -> Duration {
+        let delay = self.delay.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
+        self.state = State::Waiting(now + delay);
+        self.delay = (self.delay * 2).min(limits::REDIAL_MOST);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    fn one(now: Instant) -> Bootstraps {
+        Bootstraps::new(["/ip4/127.0.0.1/tcp/4001".parse().expect("valid")], now)
+    }
+
+    #[test]
+    fn a_peer_that_is_down_is_dialled_for_ever_with_growing_capped_delays() {
+        let mut now = Instant::now();
+        let mut peers = one(now);
+        let mut delays = Vec::new();
+        for n in 0..12 {
+            let (i, _) = peers.due(now).expect("due");
+            peers.dialing(i, id(n));
+            assert!(peers.due(now).is_none());
+            let (_, delay) = peers.failed(id(n), now, 0.0).expect("ours");
+            delays.push(delay.as_secs());
+            assert!(peers.due(now).is_none());
+            now += delay;
+        }
+        assert_eq!(delays[..7], [1, 2, 4, 8, 16, 32, 60]);
+        assert!(delays[7..].iter().all(|d| *d == limits::REDIAL_MOST.as_secs()));
+    }
+
+    #[test]
+    fn a_peer_that_was_there_for_long_is_dialled_again_soon() {
+        let (start, peer) = (Instant::now(), PeerId::random());
+        let mut peers = one(start);
+        for n in 0..5 {
+            peers.dialing(0, id(n));
+            peers.failed(id(n), start, 0.0);
+        }
+        peers.dialing(0, id(9));
+        peers.connected(id(9), peer, start);
+        assert_eq!(peers.next_due(), None);
+        let later = start + limits::REDIAL_SETTLED;
+        peers.disconnected(peer, later, 0.0);
+        assert_eq!(peers.next_due(), Some(later + limits::REDIAL_FIRST));
+    }
+
+    #[test]
+    fn a_peer_that_drops_us_at_once_is_not_hammered() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut peers = one(now);
+        for n in 0..4 {
+            peers.dialing(0, id(n));
+            peers.connected(id(n), peer, now);
+            peers.disconnected(peer, now, 0.0);
+        }
+        assert_eq!(peers.next_due(), Some(now + 8 * limits::REDIAL_FIRST));
+    }
+
+    #[test]
+    fn a_peer_that_dialled_us_need_not_be_dialled() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let addr: Multiaddr = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().expect("valid");
+        let mut peers = Bootstraps::new([addr], now);
+        peers.connected(id(1), peer, now);
+        assert!(peers.due(now).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_never_more_than_the_cap_nor_less_than_half_the_first(jitter in -1.0f64..2.0, fails in 1usize..40) {
+            let now = Instant::now();
+            let mut peers = one(now);
+            for n in 0..fails {
+                peers.dialing(0, id(n));
+                let (_, delay) = peers.failed(id(n), now, jitter).expect("ours");
+                prop_assert!(delay <= limits::REDIAL_MOST && delay >= limits::REDIAL_FIRST / 2);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The subcommands: from checked configuration to the end of the node.
+
+use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
+
+use async_io::Timer;
+use async_signal::{Signal, Signals};
+use futures::StreamExt;
+use libp2p::identity::Keypair;
+use rustix::fs::FlockOperation;
+use smol::{Executor, future};
+
+use crate::{
+    cli,
+    config::{Config, ConfigError, IdConfig, IdentitySource},
+    face::{
+        json, json_lines, repl,
+        stdio::{Lines, Output},
+    },
+    identity::{self, IdentityError},
+    limits,
+    node::{
+        Node, StartError,
+        api::{Command, Handle},
+    },
+};
+
+/// Why the program ends without success.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line or a configuration file is wrong.
+    #[error("{0}")]
+    Usage(#[from] ConfigError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    #[error("another warren uses the identity file '{0}'; give this one its own with --identity")]
+    InUse(String),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("standard input or output failed: {0}")]
+    Stdio(io::Error),
+    #[error("signals cannot be received: {0}")]
+    Signals(io::Error),
+}
+
+/// `warren run`.
+pub fn run(words: cli::Run) -> Result<(), Failure> {
+    node(Config::run(words)?)
+}
+
+/// `warren relay`.
+pub fn relay(words: cli::Relay) -> Result<(), Failure> {
+    node(Config::relay(words)?)
+}
+
+/// `warren id`.
+pub fn id(words: cli::Id) -> Result<(), Failure> {
+    let config = IdConfig::new(words)?;
+    start_log(0);
+    let key = match &config.identity {
+        IdentitySource::File(path) | IdentitySource::State(path) => {
+            identity::load_or_create(path, config.generate)?
+        }
+        IdentitySource::Seed(seed) => identity::from_seed(*seed),
+        IdentitySource::Temporary => (config.generate)(),
+    };
+    if let Some(path) = &config.identity_out {
+        identity::save(&key, path)?;
+    }
+    let public = key.public();
+    let (peer, encoded) = (public.to_peer_id(), public.encode_protobuf());
+    if config.json {
+        println!("{}", json::identity(&peer, identity::kind(&key), &encoded));
+    } else {
+        println!("peer ID     {peer}");
+        println!("public key  {} {}", identity::kind(&key), json::hex(&encoded));
+    }
+    Ok(())
+}
+
+fn node(config: Config) -> Result<(), Failure> {
+    start_log(config.verbosity);
+    // Held until the end: it keeps a second node from being the same peer.
+    let (key, _lock) = find_key(&config.identity)?;
+    if let Some(path) = &config.identity_out {
+        identity::save(&key, path)?;
+    }
+    let executor = Arc::new(Executor::new());
+    let signals = Signals::new([Signal::Int, Signal::Term]).map_err(Failure::Signals)?;
+    let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
+    let output = Output::stdout().map_err(Failure::Stdio)?;
+    let (node, handle) = Node::new(&config, key, executor.clone())?;
+    let events = handle.listen();
+    let stop = stop_on_signal(signals, handle.clone());
+    let face = async {
+        match config.json {
+            true => json_lines::run(handle, events, input, output).await,
+            false => repl::run(handle, events, input, output).await,
+        }
+    };
+    future::block_on(executor.run(until_the_end(node, face, stop)))
+}
+
+/// Runs the node beside its face. The face may take a little longer, to write the last events; if it ends
+/// first, for example because nobody reads them any more, the node ends too.
+async fn until_the_end(
+    node: Node,
+    face: impl Future<Output = io::Result<()>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let mut ended = None;
+    {
+        let mut face = std::pin::pin!(face);
+        let node = async {
+            node.run().await;
+            None
+        };
+        let speaking = async { Some((&mut face).await) };
+        let stop = async {
+            stop.await;
+            None
+        };
+        let node = std::pin::pin!(future::or(node, stop));
+        if let Some(result) = future::or(speaking, node).await {
+            ended = Some(result);
+        } else {
+            let late = async {
+                Timer::after(limits::GOODBYE).await;
+                Ok(())
+            };
+            ended.get_or_insert(future::or(&mut face, late).await);
+        }
+    }
+    match ended {
+        Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdio(e)),
+        _ => Ok(()),
+    }
+}
+
+/// The first signal asks the node to end, the second one does not ask.
+async fn stop_on_signal(mut signals: Signals, handle: Handle) {
+    signals.next().await;
+    // When the node has ended already there is nothing to ask.
+    let _ = handle.submit(Command::Quit).await;
+    signals.next().await;
+}
+
+fn find_key(source: &IdentitySource) -> Result<(Keypair, Option<fs::File>), Failure> {
+    match source {
+        IdentitySource::Seed(seed) => {
+            log::warn!("the identity comes from --secret-key-seed {seed}: anyone can have it; for tests only");
+            Ok((identity::from_seed(*seed), None))
+        }
+        IdentitySource::File(path) => {
+            let key = identity::load_or_create(path, identity::generate)?;
+            let lock = lock(path).map_err(|InUse| Failure::InUse(path.display().to_string()))?;
+            Ok((key, lock))
+        }
+        IdentitySource::State(path) => match identity::load_or_create(path, identity::generate) {
+            Ok(key) => match lock(path) {
+                Ok(lock) => Ok((key, lock)),
+                Err(InUse) => {
+                    log::warn!(
+                        "another warren uses '{}'; this one gets a temporary identity (--identity gives it a lasting one)",
+                        path.display()
+                    );
+                    Ok((identity::generate(), None))
+                }
+            },
+            // A router with a full or read-only flash shall still talk.
+            Err(e @ (IdentityError::Read(..) | IdentityError::Write(..))) => {
+                log::warn!("{e}; using a temporary identity");
+                Ok((identity::generate(), None))
+            }
+            Err(e) => Err(e.into()),
+        },
+        IdentitySource::Temporary => {
+            log::warn!("no home directory: using a temporary identity (--identity gives a lasting one)");
+            Ok((identity::generate(), None))
+        }
+    }
+}
+
+struct InUse;
+
+/// Two nodes with one identity would each be cut off by half of their peers. A file system that knows no
+/// locks is no reason to stop.
+fn lock(path: &Path) -> Result<Option<fs::File>, InUse> {
+    let Ok(file) = fs::File::open(path) else { return Ok(None) };
+    match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(InUse),
+        Ok(()) | Err(_) => Ok(Some(file)),
+    }
+}
+
+fn start_log(verbosity: u8) {
+    let level = match verbosity {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    let mut log = env_logger::Builder::new();
+    log.filter_level(level).parse_default_env();
+    // A second start in one process (tests) keeps the first one's log.
+    let _ = log.try_init();
+}

@@ -1,0 +1,137 @@
+//! A hybrid logical clock: wall-clock milliseconds that never run backwards and follow what others say.
+//!
+//! A router without a clock chip boots in 1970. Ordering messages by its wall clock alone would put all it
+//! says before everything that was said; so each message carries a [`Timestamp`], and a node that hears a
+//! later one continues from there. (Kulkarni et al., "Logical Physical Clocks", 2014.)
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::limits;
+
+/// 48 bits of milliseconds since 1970 and 16 bits that count within one millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(u64);
+
+/// The clock of one node.
+#[derive(Debug)]
+pub struct Clock {
+    /// The latest timestamp given out or followed.
+    latest: Timestamp,
+}
+
+/// No wall clock of a machine that runs this program can be before this (2025-01-01), so one that is has
+/// not been set since boot.
+const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
+
+impl Timestamp {
+    /// From its 64 bits on the wire.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// A timestamp at `ms` milliseconds since 1970.
+    pub const fn from_ms(ms: u64) -> Self {
+        Self(ms << 16)
+    }
+
+    /// The 64 bits on the wire.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Milliseconds since 1970, as the author's clock had it.
+    pub const fn ms(self) -> u64 {
+        self.0 >> 16
+    }
+
+    /// This timestamp, `by` earlier.
+    pub fn back(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub((by.as_millis() as u64) << 16))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.ms(), self.0 & 0xffff)
+    }
+}
+
+impl Clock {
+    /// A clock that starts at `wall`.
+    pub fn new(wall: SystemTime) -> Self {
+        Self { latest: Timestamp::from_ms(ms(wall)) }
+    }
+
+    /// The next timestamp: later than all before it, and not behind `wall`.
+    pub fn tick(&mut self, wall: SystemTime) -> Timestamp {
+        let wall = Timestamp::from_ms(ms(wall));
+        self.latest = wall.max(Timestamp(self.latest.0.saturating_add(1)));
+        self.latest
+    }
+
+    /// What the clock would say now, without moving it.
+    pub fn now(&self, wall: SystemTime) -> Timestamp {
+        self.latest.max(Timestamp::from_ms(ms(wall)))
+    }
+
+    /// Follows the clock of another node, unless it is further ahead of a plausible wall clock than
+    /// [`limits::CLOCK_AHEAD`]: one machine with a wrong clock shall not carry a room into the next century.
+    pub fn follow(&mut self, other: Timestamp, wall: SystemTime) {
+        let wall = ms(wall);
+        let far = wall.saturating_add(limits::CLOCK_AHEAD.as_millis() as u64);
+        if wall < PLAUSIBLE_MS || other.ms() <= far {
+            self.latest = self.latest.max(other);
+        }
+    }
+}
+
+fn ms(wall: SystemTime) -> u64 {
+    wall.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64).min(u64::MAX >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: u64 = 1_790_000_000_000;
+
+    fn at(ms: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn timestamps_rise_even_when_the_wall_clock_stands_still_or_falls() {
+        let mut clock = Clock::new(at(NOON));
+        let first = clock.tick(at(NOON));
+        let second = clock.tick(at(NOON));
+        let third = clock.tick(at(NOON - 60_000));
+        assert!(first < second && second < third);
+        assert_eq!(clock.tick(at(NOON + 5)).ms(), NOON + 5);
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_follows_the_room() {
+        let mut clock = Clock::new(at(1_000));
+        clock.follow(Timestamp::from_ms(NOON), at(1_000));
+        assert_eq!(clock.tick(at(2_000)).ms(), NOON);
+    }
+
+    #[test]
+    fn a_plausible_clock_is_not_dragged_into_the_far_future() {
+        let mut clock = Clock::new(at(NOON));
+        clock.follow(Timestamp::from_bits(u64::MAX), at(NOON));
+        assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 1);
+        clock.follow(Timestamp::from_ms(NOON + 60_000), at(NOON));
+        assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 60_000);
+    }
+
+    #[test]
+    fn the_last_timestamp_does_not_overflow() {
+        let mut clock = Clock::new(at(0));
+        clock.follow(Timestamp::from_bits(u64::MAX), at(0));
+        assert_eq!(clock.tick(at(0)), Timestamp::from_bits(u64::MAX));
+    }
+}

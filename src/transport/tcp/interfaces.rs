@@ -1,0 +1,120 @@
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    task::{Context, Poll, ready},
+};
+
+use async_io::Timer;
+use futures::{FutureExt, StreamExt, stream::SelectAll};
+use if_watch::{IfEvent, smol::IfWatcher};
+
+use crate::{limits, transport::address::needs_zone};
+
+/// What happened to the addresses of this machine.
+pub(super) enum Change {
+    Up(IpAddr),
+    Down(IpAddr),
+    /// The watcher broke: nothing is known any more. It will be opened again after a pause.
+    Lost(io::Error),
+}
+
+/// The addresses of this machine, watched by one netlink socket for all listeners.
+///
+/// IPv6 link-local addresses are left out. Nobody could dial them: without a zone they mean nothing, and the
+/// zone's name is only known to the machine that dials.
+#[derive(Default)]
+pub(super) struct Interfaces {
+    /// The watcher, if it is wanted. It is alone in a `SelectAll` because that polls it only when it was
+    /// woken; each poll of the bare watcher reads from its socket, and the transport is polled for each
+    /// packet.
+    watcher: SelectAll<IfWatcher>,
+    /// Addresses that were reported as up.
+    up: BTreeSet<IpAddr>,
+    /// When to open the watcher again.
+    retry: Option<Timer>,
+}
+
+impl Interfaces {
+    /// Starts to watch, unless that is being done already.
+    pub(super) fn watch(&mut self) -> io::Result<()> {
+        if self.watcher.is_empty() && self.retry.is_none() {
+            self.watcher.push(IfWatcher::new()?);
+        }
+        Ok(())
+    }
+
+    /// Closes the netlink socket.
+    pub(super) fn unwatch(&mut self) {
+        *self = Interfaces::default();
+    }
+
+    /// Addresses reported as up and not yet as down.
+    pub(super) fn up(&self) -> impl Iterator<Item = IpAddr> {
+        self.up.iter().copied()
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
+        loop {
+            if let Some(retry) = &mut self.retry {
+                ready!(retry.poll_unpin(cx));
+                self.retry = None;
+                if let Err(error) = self.watch() {
+                    return Poll::Ready(self.lose(error));
+                }
+            }
+            match ready!(self.watcher.poll_next_unpin(cx)) {
+                Some(Ok(IfEvent::Up(net))) => {
+                    if !needs_zone(net.addr()) && self.up.insert(net.addr()) {
+                        return Poll::Ready(Change::Up(net.addr()));
+                    }
+                }
+                Some(Ok(IfEvent::Down(net))) => {
+                    if !self.has(net.addr()) && self.up.remove(&net.addr()) {
+                        return Poll::Ready(Change::Down(net.addr()));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(self.lose(error)),
+                // Nothing is watched. `watch` is called from the task that polls, so no waker is needed.
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether the machine has the address, be it with another prefix than the one that went away.
+    fn has(&self, ip: IpAddr) -> bool {
+        self.watcher.iter().any(|watcher| watcher.iter().any(|net| net.addr() == ip))
+    }
+
+    fn lose(&mut self, error: io::Error) -> Change {
+        self.unwatch();
+        self.retry = Some(Timer::after(limits::INTERFACE_RETRY));
+        Change::Lost(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_broken_watcher_is_opened_again() {
+        let mut interfaces = Interfaces::default();
+        interfaces.watch().expect("netlink");
+        let first_up = |interfaces: &mut Interfaces| {
+            let change = smol::block_on(poll_fn(|cx| interfaces.poll(cx)));
+            assert!(matches!(change, Change::Up(_)), "every machine has an address");
+            assert_eq!(interfaces.up().count(), 1);
+        };
+        first_up(&mut interfaces);
+        assert!(matches!(interfaces.lose(io::ErrorKind::BrokenPipe.into()), Change::Lost(_)));
+        assert_eq!(interfaces.up().count(), 0, "nothing is known any more");
+        interfaces.watch().expect("nothing to do: the retry is on its way");
+        assert!(interfaces.watcher.is_empty());
+        interfaces.retry = Some(Timer::after(Duration::ZERO));
+        first_up(&mut interfaces);
+    }
+}

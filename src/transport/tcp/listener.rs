@@ -1,0 +1,162 @@
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_io::{Async, Timer};
+use futures::FutureExt;
+use libp2p::core::transport::{ListenerId, TransportEvent};
+use rustix::io::Errno;
+
+use super::{Error, Event, Stream, socket};
+use crate::{limits, transport::address::tcp_multiaddr};
+
+/// A listening socket and the addresses it was announced under.
+pub(super) struct Listener {
+    pub(super) id: ListenerId,
+    /// What the socket is bound to; may be a wildcard.
+    pub(super) bound: SocketAddr,
+    socket: Async<TcpListener>,
+    /// The backlog may hold a connection. Saves asking the kernel each time the transport is polled.
+    readable: bool,
+    /// Addresses announced and not expired: those of the machine for a wildcard, else the bound one.
+    announced: BTreeSet<IpAddr>,
+    /// Set while accepting waits for resources to come back.
+    pause: Option<Timer>,
+    /// How long the next pause is.
+    next_pause: Duration,
+}
+
+impl Listener {
+    pub(super) fn bind(id: ListenerId, addr: SocketAddr, backlog: i32, shared: bool) -> io::Result<Self> {
+        let socket = Async::new_nonblocking(socket::listen(addr, backlog, shared)?)?;
+        Ok(Listener {
+            id,
+            bound: socket.get_ref().local_addr()?,
+            socket,
+            readable: true,
+            announced: BTreeSet::new(),
+            pause: None,
+            next_pause: limits::TCP_ACCEPT_PAUSE,
+        })
+    }
+
+    pub(super) fn is_wildcard(&self) -> bool {
+        self.bound.ip().is_unspecified()
+    }
+
+    /// Whether a connection to `remote` can come from this listener's port.
+    pub(super) fn suits(&self, remote: IpAddr) -> bool {
+        let local = self.bound.ip();
+        local.is_ipv4() == remote.is_ipv4()
+            && (self.is_wildcard() || local.is_loopback() == remote.is_loopback())
+    }
+
+    /// Announces an address, if it is one of this listener's and new.
+    pub(super) fn announce(&mut self, ip: IpAddr) -> Option<Event> {
+        let ours = ip.is_ipv4() == self.bound.is_ipv4() && (self.is_wildcard() || ip == self.bound.ip());
+        (ours && self.announced.insert(ip)).then(|| TransportEvent::NewAddress {
+            listener_id: self.id,
+            listen_addr: tcp_multiaddr(self.at(ip)),
+        })
+    }
+
+    /// Takes an announcement back.
+    pub(super) fn expire(&mut self, ip: IpAddr) -> Option<Event> {
+        self.announced.remove(&ip).then(|| TransportEvent::AddressExpired {
+            listener_id: self.id,
+            listen_addr: tcp_multiaddr(self.at(ip)),
+        })
+    }
+
+    /// Takes all announcements back.
+    pub(super) fn expire_all(&mut self) -> Vec<Event> {
+        let announced: Vec<_> = self.announced.iter().copied().collect();
+        announced.into_iter().filter_map(|ip| self.expire(ip)).collect()
+    }
+
+    /// The bound address with another IP, so that port and zone stay.
+    fn at(&self, ip: IpAddr) -> SocketAddr {
+        let mut addr = self.bound;
+        addr.set_ip(ip);
+        addr
+    }
+
+    /// Accepts one connection, or reports why none can be accepted for now.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.poll_unpin(cx));
+            self.pause = None;
+        }
+        match ready!(self.poll_accept(cx)) {
+            Ok((stream, local, remote)) => {
+                self.next_pause = limits::TCP_ACCEPT_PAUSE;
+                Poll::Ready(TransportEvent::Incoming {
+                    listener_id: self.id,
+                    upgrade: futures::future::ready(Ok(stream)),
+                    local_addr: tcp_multiaddr(local),
+                    send_back_addr: tcp_multiaddr(remote),
+                })
+            }
+            Err(source) => {
+                // The connection stays in the backlog, so accepting at once would fail again at once.
+                self.pause = Some(Timer::after(self.next_pause));
+                self.next_pause = (self.next_pause * 2).min(limits::TCP_ACCEPT_PAUSE_MAX);
+                Poll::Ready(TransportEvent::ListenerError {
+                    listener_id: self.id,
+                    error: Error::Accept { addr: self.bound, source },
+                })
+            }
+        }
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr, SocketAddr)>> {
+        let mut skipped = 0;
+        loop {
+            if !self.readable {
+                ready!(self.socket.poll_readable(cx))?;
+                self.readable = true;
+            }
+            match self.socket.get_ref().accept().and_then(opened) {
+                Ok(connection) => return Poll::Ready(Ok(connection)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if is_about_one_connection(&error) && skipped < limits::TCP_ACCEPT_SKIPS => {
+                    log::debug!("a connection to {} died before it was accepted: {error}", self.bound);
+                    skipped += 1;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+fn opened((socket, remote): (TcpStream, SocketAddr)) -> io::Result<(Stream, SocketAddr, SocketAddr)> {
+    let local = socket.local_addr()?;
+    Ok((Stream::new(Async::new(socket)?), local, remote))
+}
+
+/// Errors that `accept` passes on from a connection in the backlog, or from a firewall that forbids it; see
+/// accept(2). They say nothing about the listener.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::TIMEDOUT
+        )
+    )
+}
