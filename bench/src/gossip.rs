@@ -94,20 +94,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "gossip: {} messages of {} bytes, 1 publisher to 1 subscriber, {} runs",
         args.count, args.size, args.runs
     );
+    let mut failures = 0;
     for key_type in key_types {
         let keys = keys(&reference, key_type, 2, &scratch)?;
-        let mut runs: Vec<Vec<Run>> = programs.iter().map(|_| Vec::new()).collect();
-        for number in 1..=args.runs {
-            for (program, runs) in programs.iter().zip(&mut runs) {
-                let run = pair(program, &keys, &args, &scratch)
-                    .with_context(|| format!("{} with {key_type}, run {number}", program.kind))?;
-                eprintln!(
-                    "  {key_type} {} run {number}: {:.0} msg/s, {:.2} CPU s",
-                    program.kind, run.rate, run.cpu
-                );
-                runs.push(run);
-            }
-        }
+        let (runs, failed) = alternate(&programs, args.runs, &key_type.to_string(), |program| {
+            let run = pair(program, &keys, &args, &scratch)?;
+            Ok((format!("{:.0} msg/s, {:.2} CPU s per {QUOTA}", run.rate, run.cpu), run))
+        });
+        failures += failed;
         report(key_type, &programs, &runs);
     }
     if args.mesh > 0 {
@@ -118,9 +112,38 @@ pub(crate) fn run(args: Args) -> Result<()> {
             size: args.size,
             runs: args.runs,
         };
-        mesh::run(&programs, &plan, &scratch)?;
+        failures += mesh::run(&programs, &plan, &scratch);
     }
+    ensure!(failures == 0, "{failures} runs failed: see above");
     Ok(())
+}
+
+/// Runs each program in turn, `rounds` times over. A run that fails (messages lost, or shown twice) is reported
+/// and counted, and the others go on: their figures are worth having. `once` also says what to note of a run.
+pub(crate) fn alternate<T>(
+    programs: &[Program],
+    rounds: usize,
+    title: &str,
+    mut once: impl FnMut(&Program) -> Result<(String, T)>,
+) -> (Vec<Vec<T>>, usize) {
+    let mut runs: Vec<Vec<T>> = programs.iter().map(|_| Vec::new()).collect();
+    let mut failures = 0;
+    for round in 1..=rounds {
+        for (program, runs) in programs.iter().zip(&mut runs) {
+            let name = format!("{title}, {}, run {round}", program.kind);
+            match once(program) {
+                Ok((note, run)) => {
+                    eprintln!("  {name}: {note}");
+                    runs.push(run);
+                }
+                Err(error) => {
+                    println!("FAIL  {name}: {error:#}");
+                    failures += 1;
+                }
+            }
+        }
+    }
+    (runs, failures)
 }
 
 /// A key for each of two nodes: written to files, as no program but the reference takes an Ed25519 seed.
@@ -216,6 +239,10 @@ fn report(key_type: KeyType, programs: &[Program], runs: &[Vec<Run>]) {
         Table::new(&["program", "msg/s", "", "ratio", "CPU s / 100,000", "", "ratio", "RSS after, MB"]);
     let base = (median(&column(0, |run| run.rate)), median(&column(0, |run| run.cpu)));
     for (index, program) in programs.iter().enumerate() {
+        if runs[index].is_empty() {
+            table.row(&[program.kind.to_string(), "failed".to_owned()]);
+            continue;
+        }
         let (rates, cpus) = (column(index, |run| run.rate), column(index, |run| run.cpu));
         let (slowest, fastest) = range(&rates);
         let (least, most) = range(&cpus);
@@ -231,7 +258,8 @@ fn report(key_type: KeyType, programs: &[Program], runs: &[Vec<Run>]) {
         ]);
     }
     table.print();
-    for (index, program) in programs.iter().enumerate().skip(1) {
+    for (index, program) in programs.iter().enumerate().skip(1).filter(|(index, _)| !runs[*index].is_empty())
+    {
         let what = |figure: &str| format!("{} {figure}, {key_type}", program.kind);
         aim(&what("throughput"), median(&column(index, |run| run.rate)) / base.0, "x", Limit::AtLeast(1.0));
         aim(&what("CPU"), median(&column(index, |run| run.cpu)) / base.1, "x", Limit::AtMost(0.9));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::gossip::{fence, warm_up};
+use crate::gossip::{alternate, fence, warm_up};
 use crate::node::Node;
 use crate::program::{Key, Program, Setup};
 use crate::scratch::Scratch;
@@ -43,33 +43,33 @@ impl Plan {
     }
 }
 
-pub(crate) fn run(programs: &[Program], plan: &Plan, scratch: &Scratch) -> Result<()> {
+/// Prints the figures and returns how many runs failed.
+pub(crate) fn run(programs: &[Program], plan: &Plan, scratch: &Scratch) -> usize {
     println!(
         "\nmesh: {} nodes, each connected to each, 1 publisher, {} msg/s for {} s, secp256k1, {} runs",
         plan.nodes, plan.rate, plan.seconds, plan.runs
     );
-    let mut cpus: Vec<Vec<f64>> = programs.iter().map(|_| Vec::new()).collect();
-    for number in 1..=plan.runs {
-        for (program, cpus) in programs.iter().zip(&mut cpus) {
-            let run = once(program, plan, scratch)
-                .with_context(|| format!("{} mesh, run {number}", program.kind))?;
-            let (cpu, elapsed) = (run.cpu.as_secs_f64(), run.elapsed.as_secs_f64());
-            eprintln!("  mesh {} run {number}: {cpu:.2} CPU s in {elapsed:.1} s", program.kind);
-            cpus.push(cpu);
-        }
-    }
-    let base = median(&cpus[0]);
+    let (runs, failures) = alternate(programs, plan.runs, "mesh", |program| {
+        let run = once(program, plan, scratch)?;
+        let (cpu, elapsed) = (run.cpu.as_secs_f64(), run.elapsed.as_secs_f64());
+        Ok((format!("{cpu:.2} CPU s in {elapsed:.1} s"), cpu))
+    });
+    let base = median(&runs[0]);
     let mut table = Table::new(&["program", "CPU s, all nodes", "CPU µs per delivery", "ratio"]);
-    for (program, cpus) in programs.iter().zip(&cpus) {
-        table.row(&[
-            program.kind.to_string(),
-            format!("{:.2}", median(cpus)),
-            format!("{:.1}", median(cpus) * 1e6 / plan.deliveries() as f64),
-            format!("{:.2}", median(cpus) / base),
-        ]);
+    for (program, cpus) in programs.iter().zip(&runs) {
+        let cpu = median(cpus);
+        table.row(&match cpus.len() {
+            0 => vec![program.kind.to_string(), "failed".to_owned()],
+            _ => vec![
+                program.kind.to_string(),
+                format!("{cpu:.2}"),
+                format!("{:.1}", cpu * 1e6 / plan.deliveries() as f64),
+                format!("{:.2}", cpu / base),
+            ],
+        });
     }
     table.print();
-    Ok(())
+    failures
 }
 
 fn once(program: &Program, plan: &Plan, scratch: &Scratch) -> Result<Run> {

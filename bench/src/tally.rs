@@ -14,7 +14,7 @@ use crate::node::{Handled, Node, Tap};
 pub(crate) const DIGITS: usize = 8;
 
 /// A run in which nothing arrives for this long has failed.
-const STALLED: Duration = Duration::from_secs(30);
+const STALLED: Duration = Duration::from_secs(10);
 
 /// How often a waiting driver looks at an account.
 const LOOK: Duration = Duration::from_millis(2);
