@@ -44,8 +44,8 @@ pub(crate) enum Data {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Warren(Data::Plain) => "warren",
-            Kind::Warren(Data::Envelope) => "warren envelope",
+            Kind::Warren(Data::Plain) => "warren --plain",
+            Kind::Warren(Data::Envelope) => "warren",
             Kind::Reference => "reference",
             Kind::Js => "js-libp2p",
         })
