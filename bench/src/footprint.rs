@@ -151,7 +151,10 @@ fn report(
     let mut row = |name: &str, values: Vec<f64>, digits: usize| {
         let mut cells = vec![name.to_owned()];
         cells.extend(values.iter().map(|value| format!("{value:.digits$}")));
-        cells.extend(values.get(1).map(|value| format!("{:.2}", value / values[0])));
+        // No ratio to nothing.
+        let ratio =
+            |value: &f64| if values[0] > 0.0 { format!("{:.2}", value / values[0]) } else { "-".to_owned() };
+        cells.extend(values.get(1).map(ratio));
         table.row(&cells);
     };
     row("exec to listening, ms, median", starts.iter().map(|times| median(times)).collect(), 1);
