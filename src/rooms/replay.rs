@@ -194,7 +194,7 @@ mod tests {
         #[test]
         fn nothing_is_fresh_twice(times in proptest::collection::vec(0u64..400, 1..800)) {
             let (mut replay, ada) = (Replay::default(), PeerId::random());
-            let mut fresh = std::collections::HashSet::new();
+            let mut fresh = HashSet::new();
             for time in times {
                 if replay.check(ada, t(NOON + time), t(NOON)) == Verdict::Fresh {
                     prop_assert!(fresh.insert(time));
