@@ -1,1 +1,47 @@
-fn main() {}
+//! Measures warren beside its peers. `bench/README.md` says what each command measures.
+
+mod footprint;
+mod gossip;
+mod interop;
+mod mesh;
+mod node;
+mod process;
+mod program;
+mod scratch;
+mod table;
+mod tally;
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+/// Measures warren beside its peers.
+#[derive(FromArgs)]
+struct Args {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Gossip(gossip::Args),
+    Footprint(footprint::Args),
+    Interop(interop::Args),
+}
+
+fn main() -> ExitCode {
+    let args: Args = argh::from_env();
+    let done = match args.command {
+        Command::Gossip(args) => gossip::run(args),
+        Command::Footprint(args) => footprint::run(args),
+        Command::Interop(args) => interop::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

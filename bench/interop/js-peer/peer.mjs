@@ -1,0 +1,137 @@
+// A js-libp2p node in a plain room. It speaks the JSON lines of `warren run --plain --json`, as far as the
+// interop checks need them, and takes the same options as the reference peer in Rust.
+
+import { createHash } from 'node:crypto'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { privateKeyFromRaw, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { gossipsub } from '@libp2p/gossipsub'
+import { identify } from '@libp2p/identify'
+import { noise } from '@libp2p/noise'
+import { ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+
+const { values: options } = parseArgs({
+  options: {
+    listen: { type: 'string', multiple: true, default: ['/ip4/127.0.0.1/tcp/0'] },
+    bootstrap: { type: 'string', multiple: true, default: [] },
+    room: { type: 'string', multiple: true, default: ['lobby'] },
+    'key-type': { type: 'string', default: 'secp256k1' },
+    'secret-key-seed': { type: 'string' }
+  }
+})
+
+const emit = (event) => process.stdout.write(JSON.stringify(event) + '\n')
+const sha256 = (bytes) => createHash('sha256').update(bytes).digest()
+const hex = (bytes) => Buffer.from(bytes).toString('hex')
+
+// The seed is spread over 32 bytes by a tag of this program's own: no other program derives the same key.
+async function privateKey (type, seed) {
+  const bytes = sha256(`js-peer ${seed ?? process.hrtime.bigint()}`)
+  switch (type) {
+    case 'secp256k1': return privateKeyFromRaw(bytes)
+    case 'ed25519': return generateKeyPairFromSeed('Ed25519', bytes)
+    default: throw new Error(`\`${type}\` is no key type: use secp256k1 or ed25519`)
+  }
+}
+
+const node = await createLibp2p({
+  privateKey: await privateKey(options['key-type'], options['secret-key-seed']),
+  addresses: { listen: options.listen },
+  transports: [tcp()],
+  connectionEncrypters: [noise()],
+  streamMuxers: [yamux()],
+  services: {
+    identify: identify(),
+    ping: ping(),
+    pubsub: gossipsub({
+      globalSignaturePolicy: 'StrictSign',
+      emitSelf: false,
+      msgIdFn: (message) => sha256(message.data)
+    })
+  },
+  start: false
+})
+const { pubsub } = node.services
+const rooms = new Set(options.room)
+
+// Started and subscribed before anything is dialled, so that no event can be missed.
+node.addEventListener('connection:open', ({ detail: { remotePeer, remoteAddr, direction } }) => {
+  emit({ event: 'peer_connected', peerId: remotePeer.toString(), addr: remoteAddr.toString(), direction })
+})
+node.addEventListener('peer:disconnect', ({ detail }) => {
+  emit({ event: 'peer_disconnected', peerId: detail.toString(), cause: 'closed' })
+})
+pubsub.addEventListener('subscription-change', ({ detail: { peerId, subscriptions } }) => {
+  for (const { topic, subscribe } of subscriptions.filter(({ topic }) => rooms.has(topic))) {
+    emit({ event: subscribe ? 'member_joined' : 'member_left', room: topic, peerId: peerId.toString() })
+  }
+})
+pubsub.addEventListener('message', ({ detail }) => {
+  if (detail.type !== 'signed' || !rooms.has(detail.topic)) return
+  emit({
+    event: 'message',
+    room: detail.topic,
+    peerId: detail.from.toString(),
+    text: Buffer.from(detail.data).toString('utf8'),
+    messageId: hex(sha256(detail.data))
+  })
+})
+
+await node.start()
+rooms.forEach((room) => pubsub.subscribe(room))
+emit({ event: 'started', peerId: node.peerId.toString(), rooms: [...rooms], version: '0.1.0' })
+node.getMultiaddrs().forEach((addr) => emit({ event: 'listening', addr: addr.toString() }))
+
+async function stop () {
+  await node.stop()
+  emit({ event: 'stopped' })
+  process.exit(0)
+}
+
+async function connect (addr) {
+  await node.dial(multiaddr(addr))
+  return {}
+}
+
+async function send (text, room = options.room[0]) {
+  const data = Buffer.from(text, 'utf8')
+  await pubsub.publish(room, data)
+  return { messageId: hex(sha256(data)) }
+}
+
+function parse (line) {
+  if (line.startsWith('send ')) return { cmd: 'send', text: line.slice(5) }
+  if (line.startsWith('connect ')) return { cmd: 'connect', addr: line.slice(8).trim() }
+  return JSON.parse(line)
+}
+
+async function answer (line) {
+  let request = {}
+  try {
+    request = parse(line)
+    const { cmd, id, text, room, addr } = request
+    switch (cmd) {
+      case 'send': return emit({ event: 'ok', cmd, id, ...await send(text, room) })
+      case 'connect': return emit({ event: 'ok', cmd, id, ...await connect(addr) })
+      case 'quit': emit({ event: 'ok', cmd, id }); return await stop()
+      default: throw new Error(`unknown command \`${cmd}\``)
+    }
+  } catch (error) {
+    emit({ event: 'error', cmd: request.cmd, id: request.id, error: 'failed', message: error.message })
+  }
+}
+
+const lines = createInterface({ input: process.stdin })
+let last = Promise.resolve()
+lines.on('line', (line) => { last = last.then(() => answer(line)) })
+lines.on('close', () => { last.then(stop) })
+process.on('SIGTERM', stop)
+process.on('SIGINT', stop)
+
+for (const addr of options.bootstrap) {
+  await connect(addr).catch((error) => emit({ event: 'error', cmd: 'connect', error: 'dial_failed', message: error.message }))
+}

@@ -1,0 +1,130 @@
+//! `interop`: warren in a plain room with another implementation, over loopback TCP.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use argh::FromArgs;
+
+use crate::node::{Node, PROMPTLY};
+use crate::program::{self, Data, Key, Kind, Profile, Program, Setup};
+use crate::scratch::Scratch;
+
+/// A message between two implementations may have to wait for a mesh to form.
+const DELIVERY: Duration = Duration::from_secs(15);
+
+/// Checks that warren and another libp2p implementation hear each other in a plain room.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "interop")]
+pub(crate) struct Args {
+    /// the other implementation: rust (the reference peer) or js
+    #[argh(option)]
+    peer: String,
+    /// warren to check (default: built)
+    #[argh(option)]
+    warren: Option<PathBuf>,
+    /// reference peer (default: built)
+    #[argh(option)]
+    reference: Option<PathBuf>,
+    /// the JavaScript peer's script, for --peer js
+    #[argh(option)]
+    script: Option<PathBuf>,
+    /// put the reference peer in warren's place, to try the check itself
+    #[argh(switch)]
+    without_warren: bool,
+    /// build with the profiles for measuring, which others may have built already, instead of dev
+    #[argh(switch)]
+    measured: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let profile = if args.measured { Profile::Measured } else { Profile::Dev };
+    let peer = match args.peer.as_str() {
+        "rust" => program::reference(args.reference.clone(), profile)?,
+        "js" => Program { kind: Kind::Js, path: args.script.context("--peer js needs --script")? },
+        other => bail!("`{other}` is no known peer: use rust or js"),
+    };
+    let subject = if args.without_warren {
+        program::reference(args.reference, profile)?
+    } else {
+        program::warren(args.warren, Data::Plain, profile)?
+    };
+    let scratch = Scratch::new()?;
+    let mut failures = 0;
+    for (dialer, listener) in [(&peer, &subject), (&subject, &peer)] {
+        failures += meet(dialer, listener, &scratch);
+    }
+    ensure!(failures == 0, "{failures} checks failed");
+    Ok(())
+}
+
+/// Lets one dial the other and each say something. Prints a line per check and returns how many failed.
+fn meet(dialer: &Program, listener: &Program, scratch: &Scratch) -> usize {
+    let title = format!("{} dials {}", dialer.kind, listener.kind);
+    let (mut left, mut right) = match connect(dialer, listener, scratch) {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            println!("FAIL  {title}: {error:#}");
+            return 1;
+        }
+    };
+    println!("ok    {title}: connected, both in the room");
+    let mut failures = 0;
+    for turn in 0..2 {
+        let (from, to) = if turn == 0 { (&mut left, &mut right) } else { (&mut right, &mut left) };
+        let what = format!("{title}: {} says, {} hears once", from.name(), to.name());
+        match exchange(from, to) {
+            Ok(()) => println!("ok    {what}"),
+            Err(error) => {
+                println!("FAIL  {what}: {error:#}");
+                failures += 1;
+            }
+        }
+    }
+    for node in [left, right] {
+        if let Err(error) = node.stop() {
+            println!("FAIL  {title}: {error:#}");
+            failures += 1;
+        }
+    }
+    failures
+}
+
+fn connect(dialer: &Program, listener: &Program, scratch: &Scratch) -> Result<(Node, Node)> {
+    let setup = Setup { key: Key::Seed(1), bootstrap: &[], scratch };
+    let mut right = listener.start("listener", &setup, None)?;
+    let bootstrap = [right.listening()?];
+    let setup = Setup { key: Key::Seed(2), bootstrap: &bootstrap, scratch };
+    let mut left = dialer.start("dialer", &setup, None)?;
+    for node in [&mut left, &mut right] {
+        node.wait_for("peer_connected")?;
+        node.members(1)?;
+    }
+    Ok((left, right))
+}
+
+fn exchange(from: &mut Node, to: &mut Node) -> Result<()> {
+    let author = author(from)?;
+    let (text, last) = (format!("héllo from {}", from.name()), format!("over, {}", from.name()));
+    let sent = from.send(&text)?;
+    let heard = to.wait("the message", DELIVERY, |event| event.is("message") && event.str("text") == text)?;
+    ensure!(heard.str("peerId") == author, "heard as from {}, was {author}", heard.str("peerId"));
+    ensure!(
+        heard.str("messageId") == sent.str("messageId") && !heard.str("messageId").is_empty(),
+        "sent as message {}, heard as {}",
+        sent.str("messageId"),
+        heard.str("messageId")
+    );
+    // A later message is the fence behind which a second copy of the first would have been seen.
+    from.send(&last)?;
+    to.wait("the later message", DELIVERY, |event| event.is("message") && event.str("text") == last)?;
+    let again = to.messages(&text).len();
+    ensure!(again == 0, "heard {} times", again + 1);
+    ensure!(from.messages(&text).is_empty(), "the sender heard itself");
+    Ok(())
+}
+
+/// The peer id a node gave itself in `started`, which it says once.
+fn author(node: &mut Node) -> Result<String> {
+    Ok(node.wait("started", PROMPTLY, |event| event.is("started"))?.str("peerId").to_owned())
+}

@@ -1,0 +1,222 @@
+//! The programs that can be measured: how each is built and started. Only this module knows their options.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::node::{Node, Tap};
+use crate::scratch::Scratch;
+
+/// The room everything is said in.
+pub(crate) const ROOM: &str = "bench";
+
+/// A program that can be a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) kind: Kind,
+    /// The executable; for the JavaScript peer its script.
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `warren run --json`.
+    Warren(Data),
+    /// Upstream libp2p on tokio.
+    Reference,
+    /// js-libp2p.
+    Js,
+}
+
+/// What warren puts into a gossip message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// The bare text, for other gossipsub programs.
+    Plain,
+    /// Its own signed envelope.
+    Envelope,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Warren(Data::Plain) => "warren --plain",
+            Kind::Warren(Data::Envelope) => "warren",
+            Kind::Reference => "reference",
+            Kind::Js => "js-libp2p",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyType {
+    Secp256k1,
+    Ed25519,
+}
+
+impl FromStr for KeyType {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "secp256k1" => Ok(KeyType::Secp256k1),
+            "ed25519" => Ok(KeyType::Ed25519),
+            other => Err(format!("`{other}` is no key type: use secp256k1 or ed25519")),
+        }
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyType::Secp256k1 => "secp256k1",
+            KeyType::Ed25519 => "ed25519",
+        })
+    }
+}
+
+/// How to start one node.
+pub(crate) struct Setup<'a> {
+    pub(crate) key: Key<'a>,
+    pub(crate) bootstrap: &'a [String],
+    pub(crate) scratch: &'a Scratch,
+}
+
+/// A node's identity. The same key twice is the same peer twice: give each node its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Key<'a> {
+    /// Derived by the program itself; secp256k1.
+    Seed(u64),
+    /// A key file in libp2p's protobuf encoding, and its kind and seed for programs that derive the same key.
+    File(&'a Path, KeyType, u64),
+}
+
+impl Program {
+    /// Starts a node of this program that listens on a free port of 127.0.0.1.
+    pub(crate) fn start(&self, name: &str, setup: &Setup<'_>, tap: Option<Tap>) -> Result<Node> {
+        let mut command = match self.kind {
+            Kind::Js => {
+                let mut command = Command::new(std::env::var_os("WARREN_NODE").unwrap_or("node".into()));
+                command.arg(&self.path);
+                command
+            }
+            Kind::Warren(_) | Kind::Reference => Command::new(&self.path),
+        };
+        match self.kind {
+            Kind::Warren(data) => {
+                command.args(["run", "--json"]);
+                if data == Data::Plain {
+                    command.arg("--plain");
+                }
+                command.arg("--state-dir").arg(setup.scratch.state_dir(name)?);
+                match setup.key {
+                    Key::Seed(seed) => command.arg("--secret-key-seed").arg(seed.to_string()),
+                    Key::File(path, ..) => command.arg("--identity").arg(path),
+                };
+            }
+            Kind::Reference | Kind::Js => {
+                let (key_type, seed) = match setup.key {
+                    Key::Seed(seed) => (KeyType::Secp256k1, seed),
+                    Key::File(_, key_type, seed) => (key_type, seed),
+                };
+                command.args(["--key-type", &key_type.to_string(), "--secret-key-seed", &seed.to_string()]);
+            }
+        }
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--room", ROOM]);
+        for addr in setup.bootstrap {
+            command.args(["--bootstrap", addr]);
+        }
+        // Nobody's settings: what is measured is the program's defaults.
+        command.env_remove("RUST_LOG");
+        Node::start(&format!("{} {name}", self.kind), command, tap)
+    }
+
+    /// Has the reference peer write the key file of this seed.
+    pub(crate) fn write_key(&self, key_type: KeyType, seed: u64, path: &Path) -> Result<()> {
+        ensure!(self.kind == Kind::Reference, "only the reference peer writes key files");
+        let mut command = Command::new(&self.path);
+        command.args(["--key-type", &key_type.to_string(), "--secret-key-seed", &seed.to_string()]);
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--identity-out"]).arg(path);
+        let mut node = Node::start("reference, writing a key,", command, None)?;
+        node.wait_for("started")?;
+        node.stop()?;
+        // A careful program refuses or reports a key that others can read.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, private).with_context(|| format!("cannot protect {}", path.display()))
+    }
+}
+
+/// Which profile a program is built with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For measuring: warren as shipped, the reference peer as its own users build it.
+    Measured,
+    /// For checking behaviour: quick to build.
+    Dev,
+}
+
+/// warren at `path`, or else built.
+pub(crate) fn warren(path: Option<PathBuf>, data: Data, profile: Profile) -> Result<Program> {
+    let kind = Kind::Warren(data);
+    let path = match path {
+        Some(path) => existing(path)?,
+        None => build(
+            &["--package", "warren", "--bin", "warren"],
+            match profile {
+                Profile::Measured => "release",
+                Profile::Dev => "dev",
+            },
+        )?,
+    };
+    Ok(Program { kind, path })
+}
+
+/// The reference peer at `path`, or else built.
+pub(crate) fn reference(path: Option<PathBuf>, profile: Profile) -> Result<Program> {
+    let path = match path {
+        Some(path) => existing(path)?,
+        None => {
+            let what = ["--package", "warren-bench", "--bin", "reference-peer", "--features", "reference"];
+            build(
+                &what,
+                match profile {
+                    Profile::Measured => "bench-peer",
+                    Profile::Dev => "dev",
+                },
+            )?
+        }
+    };
+    Ok(Program { kind: Kind::Reference, path })
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
+    ensure!(path.is_file(), "there is no program at {}", path.display());
+    Ok(path)
+}
+
+/// Builds one binary of this workspace and returns where cargo put it. Each is built by a command of its own, so
+/// that the features of one never reach the other.
+fn build(what: &[&str], profile: &str) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .args(["build", "--locked", "--profile", profile, "--message-format", "json-render-diagnostics"])
+        .args(what)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo build {} ended with {}", what.join(" "), output.status);
+    }
+    output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .context("cargo named no executable")
+}
