@@ -245,7 +245,8 @@ fn exit(program: &str, words: &[&str], exit: EarlyExit) -> Exit {
     if exit.status.is_ok() {
         return Exit::Help(exit.output);
     }
-    let message = exit.output.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+    let message =
+        exit.output.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
     let message = message.trim_end_matches('.');
     let subcommand = words.first().filter(|w| ["run", "relay", "id"].contains(w));
     let help = subcommand.map_or(format!("{program} --help"), |s| format!("{program} {s} --help"));

@@ -303,9 +303,11 @@ fn addresses(
 ) -> Result<Vec<Multiaddr>, ConfigError> {
     at_most(option, words.len(), limits::ADDRESSES)?;
     let parse = |word: &String| {
-        let addr: Multiaddr = word
-            .parse()
-            .map_err(|e| ConfigError::Address { option, word: word.clone(), why: format!("{e}") })?;
+        let addr: Multiaddr = word.parse().map_err(|e| ConfigError::Address {
+            option,
+            word: word.clone(),
+            why: format!("{e}"),
+        })?;
         check(&addr).map_err(|why| ConfigError::Unusable { option, word: word.clone(), why })?;
         Ok(addr)
     };
@@ -374,7 +376,8 @@ fn identity_source(
 /// The XDG base directory specification's place for state.
 fn usual_state_dir() -> Option<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    let base =
+        absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
     Some(base.join("warren"))
 }
 

@@ -32,9 +32,7 @@ pub enum IdentityError {
     Corrupt(PathBuf, DecodingError),
     #[error("the identity file '{0}' holds a {1} key; warren takes secp256k1 and ed25519")]
     Kind(PathBuf, &'static str),
-    #[error(
-        "others can {0} the identity file '{1}' (mode {2:03o}); run: chmod 600 '{1}'",
-    )]
+    #[error("others can {0} the identity file '{1}' (mode {2:03o}); run: chmod 600 '{1}'")]
     Exposed(&'static str, PathBuf, u32),
     #[error("the key could not be encoded: {0}")]
     Encode(DecodingError),
@@ -133,7 +131,8 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if !dir.exists() {
         make_private_dir(dir)?;
     }
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
+    let name =
+        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
     let mut temporary = name.to_os_string();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = dir.join(temporary);
@@ -207,9 +206,11 @@ mod tests {
     fn a_bad_file_is_refused_with_its_name() {
         let dir = Dir::new("bad");
         let path = dir.0.join("key");
-        for (bytes, part) in
-            [(&b""[..], "is empty"), (&b"hello"[..], "no libp2p private key"), (&[0u8; 20_000][..], "20000 bytes")]
-        {
+        for (bytes, part) in [
+            (&b""[..], "is empty"),
+            (&b"hello"[..], "no libp2p private key"),
+            (&[0u8; 20_000][..], "20000 bytes"),
+        ] {
             fs::write(&path, bytes).expect("writes");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
             let error = load(&path).expect_err("refused").to_string();

@@ -32,7 +32,8 @@ pub const ENVELOPE_BYTES: usize = TEXT_BYTES + 1024;
 /// peer may put several messages into one RPC, so it is well above [`ENVELOPE_BYTES`]; it is libp2p's default.
 pub const GOSSIP_RPC_BYTES: usize = 64 * 1024;
 
-const _: () = assert!(ENVELOPE_BYTES >= TEXT_BYTES + NICK_BYTES + ROOM_NAME_BYTES + KEY_BYTES + SIGNATURE_BYTES + 64);
+const _: () =
+    assert!(ENVELOPE_BYTES >= TEXT_BYTES + NICK_BYTES + ROOM_NAME_BYTES + KEY_BYTES + SIGNATURE_BYTES + 64);
 const _: () = assert!(GOSSIP_RPC_BYTES >= 3 * ENVELOPE_BYTES);
 
 /// How long gossipsub remembers a message id. It has no bound by count: at the 500 messages/s that a router

@@ -8,7 +8,8 @@ use warren::{
 };
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let warren = match cli::parse(&words) {
         Ok(warren) => warren,
         Err(Exit::Help(text)) => {

@@ -218,7 +218,12 @@ impl Node {
         let announcements = self.rooms.values().filter(|_| !self.plain).map(|room| room.announcer.due());
         let retry = self.outgoing.as_ref().map(Outgoing::due);
         let hand_over = self.handing_over.front().map(|(due, _)| *due);
-        announcements.chain(retry).chain(hand_over).chain(self.bootstraps.next_due()).chain([self.expire_due]).min()
+        announcements
+            .chain(retry)
+            .chain(hand_over)
+            .chain(self.bootstraps.next_due())
+            .chain([self.expire_due])
+            .min()
     }
 
     fn start_what_is_due(&mut self) {
@@ -379,7 +384,9 @@ fn innermost_io(error: &io::Error) -> Option<&io::Error> {
 /// What an error says, without the layers around it.
 fn detail(error: &libp2p::TransportError<io::Error>) -> String {
     match error {
-        libp2p::TransportError::Other(e) => innermost_io(e).map_or_else(|| e.to_string(), io::Error::to_string),
+        libp2p::TransportError::Other(e) => {
+            innermost_io(e).map_or_else(|| e.to_string(), io::Error::to_string)
+        }
         libp2p::TransportError::MultiaddrNotSupported(addr) => format!("{addr} is no address for this node"),
     }
 }

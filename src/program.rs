@@ -147,7 +147,9 @@ async fn stop_on_signal(mut signals: Signals, handle: Handle) {
 fn find_key(source: &IdentitySource) -> Result<(Keypair, Option<fs::File>), Failure> {
     match source {
         IdentitySource::Seed(seed) => {
-            log::warn!("the identity comes from --secret-key-seed {seed}: anyone can have it; for tests only");
+            log::warn!(
+                "the identity comes from --secret-key-seed {seed}: anyone can have it; for tests only"
+            );
             Ok((identity::from_seed(*seed), None))
         }
         IdentitySource::File(path) => {

@@ -473,7 +473,10 @@ mod tests {
         let line = format!("{{\"cmd\":{}", "[".repeat(limits::LINE_BYTES - 10));
         assert_eq!(bad(&line).code, "bad_json");
         let text = "[".repeat(1000);
-        assert!(parse(&format!(r#"{{"cmd":"send","text":"{text}"}}"#)).is_ok(), "brackets in a string are text");
+        assert!(
+            parse(&format!(r#"{{"cmd":"send","text":"{text}"}}"#)).is_ok(),
+            "brackets in a string are text"
+        );
     }
 
     #[test]

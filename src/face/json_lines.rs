@@ -45,7 +45,9 @@ async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>) -> io::R
         let parsed = match line {
             Line::Text(line) if line.trim().is_empty() => continue,
             Line::Text(line) => json::parse(&line),
-            Line::TooLong => Err(unreadable("bad_json", format!("a line has more than {} bytes", limits::LINE_BYTES))),
+            Line::TooLong => {
+                Err(unreadable("bad_json", format!("a line has more than {} bytes", limits::LINE_BYTES)))
+            }
             Line::NotText => Err(unreadable("bad_json", "a line is no UTF-8".into())),
         };
         let reply = match parsed {

@@ -133,9 +133,8 @@ fn parse(line: &str, current: Option<&Room>) -> Typed {
     if line.trim_start().is_empty() {
         return Typed::Nothing;
     }
-    let say = |text: &str, action| {
-        Typed::Ask(Command::Send { room: current.cloned(), text: text.into(), action })
-    };
+    let say =
+        |text: &str, action| Typed::Ask(Command::Send { room: current.cloned(), text: text.into(), action });
     let Some(command) = line.strip_prefix('/') else { return say(line, false) };
     if command.starts_with('/') {
         return say(command, false);
@@ -161,7 +160,9 @@ fn parse(line: &str, current: Option<&Room>) -> Typed {
         ("me", text) => say(text, true),
         ("connect", addr) => match addr.parse() {
             Ok(addr) => Typed::Ask(Command::Connect(addr)),
-            Err(e) => Typed::Bad(format!("'{addr}' is no multiaddr ({e}); write it like /ip4/192.0.2.1/tcp/4001")),
+            Err(e) => {
+                Typed::Bad(format!("'{addr}' is no multiaddr ({e}); write it like /ip4/192.0.2.1/tcp/4001"))
+            }
         },
         _ => Typed::Bad(format!("/{word} is no command; /help lists them, //{word} says it")),
     }
@@ -205,7 +206,8 @@ fn room_list(rooms: &[RoomInfo]) -> String {
     }
     let mut list = "* rooms:".to_string();
     for info in rooms {
-        let member = |(peer, nick): &(PeerId, Option<Nick>)| format!("{} ({})", name(nick.as_ref()), short(peer));
+        let member =
+            |(peer, nick): &(PeerId, Option<Nick>)| format!("{} ({})", name(nick.as_ref()), short(peer));
         let members: Vec<_> = info.members.iter().map(member).collect();
         let members = if members.is_empty() { "nobody else yet".into() } else { members.join(", ") };
         let _ = write!(list, "\n  {}: {members}", info.room);
@@ -235,11 +237,15 @@ fn render(event: &Event, style: Style) -> Option<String> {
         Event::PeerDisconnected { peer, cause } => {
             format!("* disconnected from {}: {}", short(peer), printable(cause))
         }
-        Event::MemberJoined { room, peer, nick } => format!("* {} is in {room}", who(peer, nick.as_ref(), style)),
+        Event::MemberJoined { room, peer, nick } => {
+            format!("* {} is in {room}", who(peer, nick.as_ref(), style))
+        }
         Event::MemberRenamed { room, peer, nick } => {
             format!("* {} in {room} is {}", short(peer), who(peer, Some(nick), style))
         }
-        Event::MemberLeft { room, peer, nick } => format!("* {} left {room}", who(peer, nick.as_ref(), style)),
+        Event::MemberLeft { room, peer, nick } => {
+            format!("* {} left {room}", who(peer, nick.as_ref(), style))
+        }
         Event::Message(message) => {
             let who = match &message.author {
                 Some(peer) => who(peer, message.nick.as_ref(), style),
@@ -269,7 +275,8 @@ fn who(peer: &PeerId, nick: Option<&Nick>, style: Style) -> String {
     if !style.colour {
         return text;
     }
-    let sum = peer.to_bytes().iter().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    let sum =
+        peer.to_bytes().iter().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
     // The six colours that can be read on black and on white.
     format!("\x1b[{}m{text}\x1b[0m", 31 + sum % 6)
 }
@@ -307,7 +314,9 @@ mod tests {
 
     #[test]
     fn lines_are_said_and_commands_are_obeyed() {
-        assert!(matches!(parse("hello", None), Typed::Ask(Command::Send { text, action: false, .. }) if text == "hello"));
+        assert!(
+            matches!(parse("hello", None), Typed::Ask(Command::Send { text, action: false, .. }) if text == "hello")
+        );
         assert!(matches!(parse("//etc", None), Typed::Ask(Command::Send { text, .. }) if text == "/etc"));
         assert!(matches!(parse("/me waves", None), Typed::Ask(Command::Send { action: true, .. })));
         assert!(matches!(parse("/join den", None), Typed::Join(room) if room.as_str() == "den"));

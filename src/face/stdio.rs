@@ -90,7 +90,8 @@ impl Lines {
     /// A line out of what was read.
     fn take_line(&mut self) -> Option<Line> {
         loop {
-            let end = self.buffer[self.searched..].iter().position(|b| *b == b'\n').map(|i| self.searched + i);
+            let end =
+                self.buffer[self.searched..].iter().position(|b| *b == b'\n').map(|i| self.searched + i);
             let (length, rest) = match end {
                 Some(end) => (end, end + 1),
                 // The last line, without an end.

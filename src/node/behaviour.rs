@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
-    gossipsub::{self, MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, TopicScoreParams, ValidationMode},
+    gossipsub::{
+        self, MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, TopicScoreParams, ValidationMode,
+    },
     identify,
     identity::Keypair,
     ping,
@@ -43,7 +45,8 @@ impl Behaviour {
             .with_interval(limits::IDENTIFY_INTERVAL)
             .with_push_listen_addr_updates(true)
             .with_cache_size(0);
-        let ping = ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
+        let ping =
+            ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits()),
             gossip,

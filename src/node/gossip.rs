@@ -252,9 +252,9 @@ impl Node {
                 return;
             }
             Err(PublishError::NoPeersSubscribedToTopic) => Err(Refusal::NoPeers(outgoing.room)),
-            Err(PublishError::Duplicate) => {
-                Err(Refusal::Publish("the same text was sent a moment ago, and plain rooms drop repeats".into()))
-            }
+            Err(PublishError::Duplicate) => Err(Refusal::Publish(
+                "the same text was sent a moment ago, and plain rooms drop repeats".into(),
+            )),
             Err(e) => Err(Refusal::Publish(e.to_string())),
         };
         if result.is_ok() {

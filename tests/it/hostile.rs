@@ -226,7 +226,8 @@ fn a_forged_signature_is_refused() {
     *changed.content.last_mut().expect("bytes") ^= 1;
     let mut unsigned = changed.clone();
     unsigned.signature.clear();
-    let forged: Vec<_> = [mixed, changed, unsigned].iter().map(Sealed::encode_to_vec).chain([flipped]).collect();
+    let forged: Vec<_> =
+        [mixed, changed, unsigned].iter().map(Sealed::encode_to_vec).chain([flipped]).collect();
     is_refused(&forged, "forged");
 }
 
@@ -239,7 +240,7 @@ fn what_is_no_envelope_of_this_room_is_refused() {
     let longer = [fresh("one byte pair more"), vec![0x18, 0]].concat();
     let long_text = envelope("lobby", &"x".repeat(limits::TEXT_BYTES + 1), Duration::ZERO);
     let bare = b"bare text, as in a plain room".to_vec();
-    is_refused(&[noise, vec![other_room, longer, long_text, bare, Vec::new()]].concat(), "malformed");
+    is_refused(&[noise, vec![other_room, longer, long_text, bare]].concat(), "malformed");
 }
 
 #[test]
@@ -260,7 +261,8 @@ fn a_later_version_is_neither_shown_nor_passed_on() {
     let mut later = Sealed::decode(&*fresh("from the future")).expect("decodes");
     assert_eq!(later.content[..2], [8, 1]);
     later.content[1] = 2;
-    is_refused(&[later.encode_to_vec()], "unknown");
+    // Nothing at all is, in protobuf, an envelope of version 0.
+    is_refused(&[later.encode_to_vec(), Vec::new()], "unknown");
 }
 
 /// gossipsub forgets an id after a while; the replay filter does not.

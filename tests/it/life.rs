@@ -8,7 +8,9 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::net::{Dir, Json, LOOPBACK, Node, PATIENCE, Program, finish, finish_command, free_port, object, pair, warren};
+use crate::net::{
+    Dir, Json, LOOPBACK, Node, PATIENCE, Program, finish, finish_command, free_port, object, pair, warren,
+};
 
 /// What a person or a service manager can count on.
 const SOON: Duration = Duration::from_secs(2);
@@ -61,7 +63,8 @@ fn what_was_said_before_the_end_of_input_arrives() {
     for n in 0..COUNT {
         ada.hear(&format!("line {n}"));
     }
-    let answered = std::iter::from_fn(|| bob.next_event()).filter(|event| event.text("cmd") == "send").count();
+    let answered =
+        std::iter::from_fn(|| bob.next_event()).filter(|event| event.text("cmd") == "send").count();
     assert_eq!(answered, COUNT);
     assert_eq!(bob.program.ends_within(PATIENCE), Some(0));
 }
@@ -109,7 +112,8 @@ fn a_file_of_options_is_as_good_as_a_command_line() {
     let same = finish(&dir, &["id", "--secret-key-seed", "5", "--json"]);
     assert_eq!(Json::parse(&same.stdout).text("peerId"), me.text("peerId"));
 
-    let mut other = Node::start_in(dir, "other", &["run", "--config", &file, "--nick", "Bob", "--secret-key-seed", "6"]);
+    let mut other =
+        Node::start_in(dir, "other", &["run", "--config", &file, "--nick", "Bob", "--secret-key-seed", "6"]);
     let me = other.done("whoami", &[]);
     assert_eq!(me.text("nick"), "Bob", "the command line goes first");
     assert_ne!(other.peer, node.peer, "the command line goes first");
@@ -132,7 +136,8 @@ fn a_relay_is_a_node_without_rooms_at_a_fixed_port() {
 
 #[test]
 fn a_relay_in_a_room_joins_those_who_meet_there() {
-    let relay = Node::start_in(Arc::new(Dir::new()), "relay", &["relay", "--listen", LOOPBACK, "--room", "lobby"]);
+    let relay =
+        Node::start_in(Arc::new(Dir::new()), "relay", &["relay", "--listen", LOOPBACK, "--room", "lobby"]);
     let mut ada = Node::beside(&relay, "ada", &[]);
     let mut bob = Node::beside(&relay, "bob", &[]);
     ada.meets(&bob);
@@ -146,7 +151,8 @@ fn the_second_node_of_one_state_directory_gets_a_temporary_identity() {
     let dir = Arc::new(Dir::new());
     let words = ["run", "--listen", LOOPBACK];
     let first = Node::start_in(dir.clone(), "first", &words);
-    let mut second = Node::start_in(dir.clone(), "second", &[&words[..], &["--bootstrap", &first.addr]].concat());
+    let mut second =
+        Node::start_in(dir.clone(), "second", &[&words[..], &["--bootstrap", &first.addr]].concat());
     assert_ne!(first.peer, second.peer);
     assert!(second.program.log().contains("temporary identity"), "{}", second.program.log());
     second.event_of("peer_connected", &first.peer);
@@ -219,7 +225,8 @@ fn lines_of_a_regular_file_are_read_to_its_end() {
     command.args(["run", "--json", "--listen", LOOPBACK]).stdin(std::fs::File::open(input).expect("opens"));
     let ended = finish_command(&dir, command);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let answers: Vec<Json> = ended.stdout.lines().map(Json::parse).filter(|e| e.text("event") == "ok").collect();
+    let answers: Vec<Json> =
+        ended.stdout.lines().map(Json::parse).filter(|e| e.text("event") == "ok").collect();
     assert_eq!(answers.iter().map(|e| e.text("cmd")).collect::<Vec<_>>(), ["whoami", "rooms"]);
 }
 

@@ -22,7 +22,8 @@ fn a_bootstrap_peer_that_is_down_is_reached_when_it_comes_and_when_it_comes_back
     let mut ada = Node::start("ada", &["--bootstrap", &format!("{listen}/p2p/{peer}")]);
     ada.program.until_logged("cannot reach");
     for meeting in ["first", "second", "third"] {
-        let mut bob = Node::start_in(dir.clone(), "bob", &[&["run", "--listen", &listen], &seed[..]].concat());
+        let mut bob =
+            Node::start_in(dir.clone(), "bob", &[&["run", "--listen", &listen], &seed[..]].concat());
         assert_eq!(bob.peer, peer);
         ada.event_of("peer_connected", &peer);
         ada.meets(&bob);
@@ -99,7 +100,12 @@ fn a_dial_that_fails_is_reported_with_its_address() {
     let other = trouble(&mut ada);
     assert!(other.text("message").contains(&bob.peer), "it says who is there: {other:?}");
 
-    assert_eq!(ada.stat("dialFailures"), 2.0);
+    let itself = ada.addr.clone();
+    ada.done("connect", &[("addr", &itself)]);
+    let own = trouble(&mut ada);
+    assert!(own.text("message").contains("itself"), "{own:?}");
+
+    assert_eq!(ada.stat("dialFailures"), 3.0);
     assert!(ada.peers().is_empty());
 }
 
@@ -148,7 +154,11 @@ fn ipv6_carries_it_too() {
     } else {
         ada.wait("IPv6", |event| event.text("addr").starts_with("/ip6/::1/")).text("addr").to_owned()
     };
-    let mut bob = Node::start_in(Arc::new(Dir::new()), "bob", &["run", "--listen", "/ip6/::1/tcp/0", "--bootstrap", &six]);
+    let mut bob = Node::start_in(
+        Arc::new(Dir::new()),
+        "bob",
+        &["run", "--listen", "/ip6/::1/tcp/0", "--bootstrap", &six],
+    );
     ada.meets(&bob);
     bob.meets(&ada);
     ada.say("over IPv6");
@@ -162,7 +172,8 @@ fn a_node_is_not_its_own_bootstrap_peer() {
     let listen = format!("/ip4/127.0.0.1/tcp/{}", free_port());
     let id = finish(&dir, &["id", "--json", "--secret-key-seed", "9"]);
     let own = format!("{listen}/p2p/{}", Json::parse(&id.stdout).text("peerId"));
-    let words = ["run", "--listen", &listen, "--secret-key-seed", "9", "--bootstrap", &own, "--bootstrap", &listen];
+    let words =
+        ["run", "--listen", &listen, "--secret-key-seed", "9", "--bootstrap", &own, "--bootstrap", &listen];
     let mut node = Node::start_in(dir, "node", &words);
     node.program.until_logged("this node itself");
     node.until_stat("dialFailures", 1);

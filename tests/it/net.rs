@@ -323,7 +323,8 @@ impl Json {
 /// One line with one object of strings.
 pub(crate) fn object(fields: &[(&str, &str)]) -> String {
     let string = |text: &str| JsonValue::String(text.into()).stringify().expect("strings can be written");
-    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{}:{}", string(name), string(value))).collect();
+    let fields: Vec<_> =
+        fields.iter().map(|(name, value)| format!("{}:{}", string(name), string(value))).collect();
     format!("{{{}}}\n", fields.join(","))
 }
 
@@ -355,7 +356,8 @@ impl Node {
         let (peer, addr) = (String::new(), String::new());
         let mut node = Self { program, peer, addr, kept: VecDeque::new(), asked: 0, _dir: dir };
         node.peer = node.event("started").text("peerId").into();
-        let is_ours = |event: &Json| event.text("event") == "listening" && !event.text("addr").contains("/ip6/fe80");
+        let is_ours =
+            |event: &Json| event.text("event") == "listening" && !event.text("addr").contains("/ip6/fe80");
         node.addr = node.wait("listening", is_ours).text("addr").into();
         assert!(node.addr.ends_with(&format!("/p2p/{}", node.peer)), "{}", node.addr);
         node
@@ -391,12 +393,16 @@ impl Node {
 
     /// Waits for an event of this name about this peer.
     pub(crate) fn event_of(&mut self, name: &str, peer: &str) -> Json {
-        self.wait(&format!("{name} {peer}"), |event| event.text("event") == name && event.text("peerId") == peer)
+        self.wait(&format!("{name} {peer}"), |event| {
+            event.text("event") == name && event.text("peerId") == peer
+        })
     }
 
     /// Waits for a message with this text.
     pub(crate) fn hear(&mut self, text: &str) -> Json {
-        self.wait(&format!("'{text}'"), |event| event.text("event") == "message" && event.text("text") == text)
+        self.wait(&format!("'{text}'"), |event| {
+            event.text("event") == "message" && event.text("text") == text
+        })
     }
 
     /// All messages that came so far and were not waited for.
@@ -447,7 +453,9 @@ impl Node {
     /// Waits until each of `peers` is in the mesh of its first room: then messages go there without a detour.
     pub(crate) fn until_mesh(&mut self, peers: usize) {
         let what = format!("a mesh of {peers} around {}", self.program.name);
-        until(&what, || (self.done("rooms", &[]).list("rooms")[0].number("mesh") >= peers as f64).then_some(()));
+        until(&what, || {
+            (self.done("rooms", &[]).list("rooms")[0].number("mesh") >= peers as f64).then_some(())
+        });
     }
 
     /// The peer IDs of those it is connected to.

@@ -25,8 +25,10 @@ pub(crate) fn options() -> BTreeMap<String, Vec<String>> {
             subcommand = None;
         } else if line.starts_with("#[argh(option") || line.starts_with("#[argh(switch") {
             is_option = true;
-        } else if let (true, Some(subcommand), Some(field)) = (is_option, subcommand, line.strip_prefix("pub ")) {
-            is_option = false;
+        } else if let Some(field) = line.strip_prefix("pub ")
+            && std::mem::take(&mut is_option)
+            && let Some(subcommand) = subcommand
+        {
             let name = field.split(':').next().expect("a name").replace('_', "-");
             options.entry(subcommand.into()).or_default().push(name);
         }
@@ -41,7 +43,8 @@ fn the_readme_names_every_option() {
     let readme = read("README.md");
     for (subcommand, options) in options() {
         for option in options {
-            let named = readme.lines().any(|line| line.starts_with('|') && line.contains(&format!("`--{option}")));
+            let named =
+                readme.lines().any(|line| line.starts_with('|') && line.contains(&format!("`--{option}")));
             assert!(named, "README.md's table lacks --{option} of 'warren {subcommand}'");
         }
     }
@@ -141,14 +144,26 @@ fn every_feature_says_what_it_is() {
 #[test]
 fn what_must_not_be_shipped_is_not_in_the_tree() {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["tree", "--locked", "--offline", "--package", "warren", "--edges", "normal", "--prefix", "none"]);
-    let output = command.args(["--all-features", "--format", "{p}"]).current_dir(root()).output().expect("cargo");
+    command.args([
+        "tree",
+        "--locked",
+        "--offline",
+        "--package",
+        "warren",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    let output =
+        command.args(["--all-features", "--format", "{p}"]).current_dir(root()).output().expect("cargo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).expect("text");
     assert!(tree.lines().count() > 50, "{tree}");
     for line in tree.lines() {
         let name = line.split(' ').next().expect("a name");
-        let unwanted = ["tokio", "aws-lc", "openssl", "native-tls", "libp2p-request-response", "libp2p-rendezvous"];
+        let unwanted =
+            ["tokio", "aws-lc", "openssl", "native-tls", "libp2p-request-response", "libp2p-rendezvous"];
         assert!(!unwanted.iter().any(|bad| name.starts_with(bad)), "{name} is in the tree");
         assert!(!["quinn", "async-std", "serde_json"].contains(&name), "{name} is in the tree");
     }
@@ -173,7 +188,9 @@ fn nothing_committed_knows_the_machine_it_was_written_on() {
 
 #[test]
 fn a_function_is_counted_from_its_name_to_its_end() {
-    let code = blank("fn a(x: &str) -> bool {\n  x == \"}\" // }\n}\n/* fn no() {\n*/ fn b<'a>() {\n  '{'; r#\"}\"}\"#\n\n}");
+    let code = blank(
+        "fn a(x: &str) -> bool {\n  x == \"}\" // }\n}\n/* fn no() {\n*/ fn b<'a>() {\n  '{'; r#\"}\"}\"#\n\n}",
+    );
     assert_eq!(functions(&code), [("a".to_owned(), 3), ("b".to_owned(), 4)]);
     assert_eq!(functions("fn a() -> [u8; 3] {\n}"), [("a".to_owned(), 2)]);
     assert_eq!(functions("trait T { fn a(&self); fn b(&self) {\n} }"), [("b".to_owned(), 2)]);
