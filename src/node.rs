@@ -17,7 +17,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use async_channel::Receiver;
 use async_io::Timer;
 use futures::StreamExt;
 use libp2p::{
@@ -28,7 +27,7 @@ use libp2p::{
 use smol::{Executor, future};
 
 use self::{
-    api::{Answer, Command, Event, Feed, Handle, MessageId, Refusal, Request, Stats, WhoAmI},
+    api::{Answer, Command, Event, Feed, Handle, Inbox, MessageId, Refusal, Request, Stats, WhoAmI},
     behaviour::{Behaviour, BehaviourEvent},
     gossip::Outgoing,
     links::Links,
@@ -60,7 +59,7 @@ pub struct Node {
     replay: Replay,
     bootstraps: Bootstraps,
     links: Links,
-    requests: Receiver<Request>,
+    inbox: Inbox,
     /// A message that no peer's queue had place for, and those that must come after it. While there is one,
     /// no further commands are taken: that is the publisher's back-pressure.
     outgoing: Option<Outgoing>,
@@ -123,7 +122,7 @@ impl Node {
             .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS);
         let now = Instant::now();
         let feed = Feed::default();
-        let (handle, requests) = Handle::new(feed.clone());
+        let (handle, inbox) = Handle::new(feed.clone());
         let others = config.bootstrap.iter().filter(|addr| match peers::peer_of(addr) {
             Some(named) if named == peer => {
                 log::warn!("--bootstrap {addr} is this node itself; left out");
@@ -142,7 +141,7 @@ impl Node {
             replay: Replay::default(),
             bootstraps: Bootstraps::new(others.cloned(), now),
             links: Links::default(),
-            requests,
+            inbox,
             outgoing: None,
             handing_over: VecDeque::new(),
             plain_seen: Seen::default(),
@@ -161,7 +160,7 @@ impl Node {
         Ok((node, handle))
     }
 
-    /// Runs until [`Command::Quit`] or until no handle is left.
+    /// Runs until [`Command::Quit`], [`Handle::stop`], or until no handle is left.
     pub async fn run(mut self) {
         self.feed.publish(Event::Started(self.who_am_i()));
         let mut handled = 0;
@@ -187,7 +186,7 @@ impl Node {
         }
     }
 
-    /// Waits for the next thing to do. `None`: no handle is left.
+    /// Waits for the next thing to do. `None`: to end, because that was asked for or no handle is left.
     async fn turn(&mut self) -> Option<Turn> {
         let due = self.next_due();
         if due != self.timer_due {
@@ -197,12 +196,12 @@ impl Node {
                 None => self.timer = Timer::never(),
             }
         }
-        let Self { swarm, requests, timer, timer_due, outgoing, handing_over, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, handing_over, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
             match outgoing.is_some() || !handing_over.is_empty() {
                 true => future::pending().await,
-                false => requests.recv().await.ok().map(Turn::Request),
+                false => inbox.requests.recv().await.ok().map(Turn::Request),
             }
         };
         let timer = async {
@@ -210,8 +209,9 @@ impl Node {
             *timer_due = None;
             Some(Turn::Timer)
         };
+        let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
-        future::race(swarm, future::race(request, timer)).await
+        future::or(stop, future::race(swarm, future::race(request, timer))).await
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -320,8 +320,8 @@ impl Node {
             reply(&request.answer, Ok(Answer::Done));
         }
         // Commands that were still under way are refused rather than forgotten.
-        self.requests.close();
-        while let Ok(request) = self.requests.try_recv() {
+        self.inbox.requests.close();
+        while let Ok(request) = self.inbox.requests.try_recv() {
             reply(&request.answer, Err(Refusal::Ended));
         }
         self.feed.publish(Event::Stopped);

@@ -18,10 +18,7 @@ use crate::{
     },
     identity::{self, IdentityError},
     limits,
-    node::{
-        Node, StartError,
-        api::{Command, Handle},
-    },
+    node::{Node, StartError, api::Handle},
 };
 
 /// Why the program ends without success.
@@ -139,8 +136,7 @@ async fn until_the_end(
 /// The first signal asks the node to end, the second one does not ask.
 async fn stop_on_signal(mut signals: Signals, handle: Handle) {
     signals.next().await;
-    // When the node has ended already there is nothing to ask.
-    let _ = handle.submit(Command::Quit).await;
+    handle.stop();
     signals.next().await;
 }
 

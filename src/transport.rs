@@ -2,6 +2,8 @@
 //! on top of them.
 
 mod address;
+#[cfg(feature = "dns")]
+pub mod dns;
 pub mod tcp;
 
 use libp2p::{
@@ -18,10 +20,12 @@ pub type Authenticated = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// TCP with Noise XX and yamux, and names resolved before dialling where this build can do that.
 pub fn build(key: &Keypair) -> Result<Authenticated, noise::Error> {
-    let tcp = tcp::Transport::new(tcp::Config::default());
+    let transport = tcp::Transport::new(tcp::Config::default());
+    #[cfg(feature = "dns")]
+    let transport = dns::Transport::system(transport);
     let mut muxing = yamux::Config::default();
     muxing.set_max_num_streams(limits::YAMUX_STREAMS);
-    Ok(tcp
+    Ok(transport
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxing)

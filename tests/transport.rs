@@ -82,8 +82,8 @@ fn child_without_descriptors() {
 }
 
 /// ```text
-///   lo (down) ─▶ up ─▶ + 10.99.0.1/24 ─▶ + 10.99.0.1/32 ─▶ - the first ─▶ - the second ─▶ down
-///                       announced                           kept           expired
+///   lo up ─▶ + 10.99.0.1/24 ─▶ + 10.99.0.1/32 ─▶ - 10.99.0.1/24 ─▶ - 10.99.0.1/32
+///             announced         known already     still there       expired
 /// ```
 #[test]
 #[ignore = "run by addresses_follow_the_interfaces"]

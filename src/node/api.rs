@@ -212,7 +212,16 @@ pub struct Stats {
 #[derive(Clone)]
 pub struct Handle {
     requests: Sender<Request>,
+    /// Beside the queue of requests, which may be held up by a peer that takes no messages.
+    stop: Sender<()>,
     feed: Feed,
+}
+
+/// The node's end of all handles.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) requests: Receiver<Request>,
+    pub(super) stop: Receiver<()>,
 }
 
 /// A command with the way back for its answer.
@@ -226,9 +235,10 @@ pub struct Request {
 
 impl Handle {
     /// A handle, and the node's end of it.
-    pub(crate) fn new(feed: Feed) -> (Self, Receiver<Request>) {
-        let (requests, receiver) = async_channel::bounded(limits::COMMANDS);
-        (Self { requests, feed }, receiver)
+    pub(super) fn new(feed: Feed) -> (Self, Inbox) {
+        let (requests, requests_in) = async_channel::bounded(limits::COMMANDS);
+        let (stop, stop_in) = async_channel::bounded(1);
+        (Self { requests, stop, feed }, Inbox { requests: requests_in, stop: stop_in })
     }
 
     /// Asks the node something and waits for its answer. Waits, too, while too many commands are under way:
@@ -244,6 +254,12 @@ impl Handle {
         let (answer, receiver) = async_channel::bounded(1);
         self.requests.send(Request { command, answer }).await.map_err(|_| Refusal::Ended)?;
         Ok(receiver)
+    }
+
+    /// Ends the node now, whatever is still under way. [`Command::Quit`] waits for its turn.
+    pub fn stop(&self) {
+        // A full channel means that it has been told.
+        let _ = self.stop.try_send(());
     }
 
     /// Listens to all events from now on.

@@ -416,9 +416,10 @@ impl Node {
         }
         if self.order.first() == Some(&room) {
             for text in std::mem::take(&mut self.publish) {
-                // The answer is for nobody: a failure at this point is logged by the error event's absence.
-                let (answer, _) = async_channel::bounded(1);
-                self.send(Some(room.clone()), text, false, answer);
+                match self.publish(&room, &Body::Text(text)) {
+                    Ok(_) => self.stats.sent = self.stats.sent.wrapping_add(1),
+                    Err(e) => self.feed.publish(Event::Trouble(format!("--publish failed in '{room}': {e}"))),
+                }
             }
         }
     }

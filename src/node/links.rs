@@ -206,9 +206,9 @@ impl Node {
         self.stats.dial_failures = self.stats.dial_failures.wrapping_add(1);
         let why = dial_trouble(error);
         if let Some((addr, delay)) = self.bootstraps.failed(id, Instant::now(), jitter()) {
-            log::warn!("cannot reach {addr}: {why}; next try in {:.0} s", delay.as_secs_f64());
+            log::warn!("no connection to {addr}, next try in {:.0} s: {why}", delay.as_secs_f64());
         } else if let Some(addr) = self.links.asked.remove(&id) {
-            self.feed.publish(Event::Trouble(format!("cannot reach {addr}: {why}")));
+            self.feed.publish(Event::Trouble(format!("no connection to {addr}: {why}")));
         } else {
             log::debug!("a dial failed: {why}");
         }

@@ -7,7 +7,7 @@ pub enum Error {
     Listen { addr: String, source: io::Error },
     /// A connection could not be accepted. The listener goes on.
     Accept { addr: SocketAddr, source: io::Error },
-    /// Interfaces can no longer be watched. Wildcard listeners go on, but report no address until it works again.
+    /// Interfaces can no longer be watched. Wildcard listeners go on, without addresses until it works again.
     Watch(io::Error),
     /// The connection could not be made.
     Dial { addr: String, source: io::Error },
