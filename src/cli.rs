@@ -27,7 +27,7 @@ pub enum Subcommand {
 }
 
 /// Join rooms and talk: lines you type go to the room, /help lists commands.
-#[derive(FromArgs, Debug, Default)]
+#[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
 pub struct Run {
     /// room to join; may be repeated, the first is where you talk [lobby]
@@ -104,7 +104,7 @@ pub struct Run {
 }
 
 /// Be a fixed point for others: a node without rooms at a fixed port. (Relaying itself is still to come.)
-#[derive(FromArgs, Debug, Default)]
+#[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
     /// port to accept connections at, on all interfaces [4001]
