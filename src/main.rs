@@ -9,8 +9,11 @@ use warren::{
 };
 
 fn main() -> ExitCode {
-    let words: Vec<String> =
-        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let words = match words {
+        Ok(words) => words,
+        Err(word) => return usage(&format!("'{}' is no UTF-8; write it in other letters", word.display())),
+    };
     let warren = match cli::parse(&words) {
         Ok(warren) => warren,
         Err(Exit::Help(text)) => {

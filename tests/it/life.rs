@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_secs(2);
 /// Ends one of two nodes that talk, and checks all that should come of it.
 fn ends_cleanly(end: impl FnOnce(&mut Node)) {
     let (mut ada, mut bob) = pair();
+    bob.say("first words");
+    ada.hear("first words");
     bob.say("last words");
     end(&mut bob);
     let begin = Instant::now();
@@ -57,6 +59,8 @@ fn quit_ends_it() {
 fn what_was_said_before_the_end_of_input_arrives() {
     const COUNT: usize = 300;
     let (mut ada, mut bob) = pair();
+    bob.say("first words");
+    ada.hear("first words");
     let lines: String = (0..COUNT).map(|n| format!("send line {n}\n")).collect();
     bob.program.write(lines);
     bob.program.close_input();

@@ -33,7 +33,7 @@ fn what_is_no_command_is_answered_and_the_node_goes_on() {
         (b"{\"cmd\":\"connect\",\"addr\":\"nowhere\"}\n", "bad_value", "nowhere", "connect"),
         (b"{\"cmd\":\"disconnect\",\"peerId\":\"me\"}\n", "bad_value", "'me'", "disconnect"),
         (b"connect nowhere\n", "bad_value", "nowhere", "connect"),
-        (b"connect\n", "bad_value", "addr", "connect"),
+        (b"connect\n", "dial", "''", "connect"),
     ];
     for (line, ..) in &bad {
         node.program.write(line);

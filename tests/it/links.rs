@@ -20,7 +20,7 @@ fn a_bootstrap_peer_that_is_down_is_reached_when_it_comes_and_when_it_comes_back
     let peer = Json::parse(&id.stdout).text("peerId").to_owned();
 
     let mut ada = Node::start("ada", &["--bootstrap", &format!("{listen}/p2p/{peer}")]);
-    ada.program.until_logged("cannot reach");
+    ada.program.until_logged("next try");
     for meeting in ["first", "second", "third"] {
         let mut bob =
             Node::start_in(dir.clone(), "bob", &[&["run", "--listen", &listen], &seed[..]].concat());
