@@ -27,7 +27,7 @@ pub enum Subcommand {
 }
 
 /// Join rooms and talk: lines you type go to the room, /help lists commands.
-#[derive(FromArgs, Debug, Default)]
+#[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
 pub struct Run {
     /// room to join; may be repeated, the first is where you talk [lobby]
@@ -104,7 +104,7 @@ pub struct Run {
 }
 
 /// Be a fixed point for others: a node without rooms at a fixed port. (Relaying itself is still to come.)
-#[derive(FromArgs, Debug, Default)]
+#[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
     /// port to accept connections at, on all interfaces [4001]
@@ -208,7 +208,7 @@ pub enum Exit {
 
 /// Parses all of the command line, without the program's name.
 pub fn parse(words: &[String]) -> Result<Warren, Exit> {
-    let words = split_equals(words);
+    let words = split(words);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     Warren::from_args(&["warren"], &words).map_err(|exit| self::exit("warren", &words, exit))
 }
@@ -228,12 +228,15 @@ pub fn parse_line<T: FromArgs>(line: &str) -> Result<T, String> {
     })
 }
 
-/// `--name=value` is as good as `--name value`, which is all that argh knows.
-fn split_equals(words: &[String]) -> Vec<String> {
+/// `--name=value` is as good as `--name value`, and `-vv` as `-v -v`, which is all that argh knows.
+fn split(words: &[String]) -> Vec<String> {
     let mut split = Vec::with_capacity(words.len());
     for word in words {
-        match word.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => split.extend([name.into(), value.into()]),
+        match (word.split_once('='), word.strip_prefix('-')) {
+            (Some((name, value)), _) if name.starts_with("--") => split.extend([name.into(), value.into()]),
+            (None, Some(vs)) if vs.len() > 1 && vs.bytes().all(|b| b == b'v') => {
+                split.extend(std::iter::repeat_n("-v".into(), vs.len()));
+            }
             _ => split.push(word.clone()),
         }
     }

@@ -101,7 +101,7 @@ impl Config {
     /// A node that takes part in rooms.
     pub fn run(words: cli::Run) -> Result<Self, ConfigError> {
         let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_run)?,
+            Some(file) => with_file(words, Path::new(&file), merge_run, |line| check_run(line, &[], 0))?,
             None => words,
         };
         check_run(words, &["lobby"], 0)
@@ -110,36 +110,12 @@ impl Config {
     /// A node that others meet at.
     pub fn relay(words: cli::Relay) -> Result<Self, ConfigError> {
         let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_relay)?,
+            Some(file) => with_file(words, Path::new(&file), merge_relay, check_relay)?,
             None => words,
         };
-        if words.port.is_some() && !words.listen.is_empty() {
-            return Err(ConfigError::Conflict("port", "listen"));
-        }
-        let port = match &words.port {
-            Some(word) => number("port", word, 1, u16::MAX.into())? as u16,
-            None => RELAY_PORT,
-        };
-        let words = cli::Run {
-            room: words.room,
-            nick: words.nick,
-            bootstrap: words.bootstrap,
-            listen: words.listen,
-            external: words.external,
-            identity: words.identity,
-            identity_out: words.identity_out,
-            secret_key_seed: words.secret_key_seed,
-            state_dir: words.state_dir,
-            no_stdin: words.no_stdin,
-            json: words.json,
-            no_ipv6: words.no_ipv6,
-            verbose: words.verbose,
-            ..cli::Run::default()
-        };
-        check_run(words, &[], port)
+        check_relay(words)
     }
 }
-
 impl IdConfig {
     /// `warren id`.
     pub fn new(words: cli::Id) -> Result<Self, ConfigError> {
@@ -159,6 +135,33 @@ impl IdConfig {
 
 /// The port of `warren relay`, the one that libp2p programs use by habit.
 const RELAY_PORT: u16 = 4001;
+
+fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
+    if words.port.is_some() && !words.listen.is_empty() {
+        return Err(ConfigError::Conflict("port", "listen"));
+    }
+    let port = match &words.port {
+        Some(word) => number("port", word, 1, u16::MAX.into())? as u16,
+        None => RELAY_PORT,
+    };
+    let words = cli::Run {
+        room: words.room,
+        nick: words.nick,
+        bootstrap: words.bootstrap,
+        listen: words.listen,
+        external: words.external,
+        identity: words.identity,
+        identity_out: words.identity_out,
+        secret_key_seed: words.secret_key_seed,
+        state_dir: words.state_dir,
+        no_stdin: words.no_stdin,
+        json: words.json,
+        no_ipv6: words.no_ipv6,
+        verbose: words.verbose,
+        ..cli::Run::default()
+    };
+    check_run(words, &[], port)
+}
 
 fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Config, ConfigError> {
     if words.tcp_only && words.quic_only {
@@ -208,11 +211,13 @@ fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Confi
     })
 }
 
-/// Reads a file of options, one a line, and lays the command line's words over them.
-fn with_file<T: argh::FromArgs + Default>(
+/// Reads a file of options, one a line, and lays the command line's words over them. Each line is checked by
+/// itself with `check`, so that what is wrong has a line number.
+fn with_file<T: argh::FromArgs + Default + Clone>(
     words: T,
     file: &Path,
     merge: fn(T, T) -> T,
+    check: fn(T) -> Result<Config, ConfigError>,
 ) -> Result<T, ConfigError> {
     let error = |why: String| ConfigError::File { file: file.into(), why };
     let opened = fs::File::open(file).map_err(|e| error(e.to_string()))?;
@@ -232,7 +237,8 @@ fn with_file<T: argh::FromArgs + Default>(
         if line.trim_start_matches("--").split_whitespace().next() == Some("config") {
             return Err(at("'config' cannot stand in a file; put all options into one".into()));
         }
-        let options = cli::parse_line(line).map_err(at)?;
+        let options: T = cli::parse_line(line).map_err(at)?;
+        check(options.clone()).map_err(|e| at(e.to_string()))?;
         // A later line goes before an earlier one, as it would on the command line.
         from_file = merge(options, from_file);
     }

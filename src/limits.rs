@@ -120,17 +120,23 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// idle and wanted, and [`CONNECTIONS`] bounds what others can make us keep.
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Between two pings on a connection. With [`PING_TIMEOUT`] and one failure allowed, a link that dies
-/// without a word is noticed within 15 + 10 = 25 s.
-pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Between two pings on a connection. libp2p's ping keeps the first failure to itself, waits this long again,
+/// and then asks for a new stream, for which the swarm gives it [`PING_STREAM`]. So a link that dies right
+/// after a pong is noticed within 6 + 5 + 6 + 10 = 27 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(6);
 
 /// How long a ping may take.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long opening a stream may take; libp2p-swarm's default, which the ping protocol does not change.
+pub const PING_STREAM: Duration = Duration::from_secs(10);
 
 /// What a person can count on: a dead link is noticed within this.
 pub const DEAD_LINK: Duration = Duration::from_secs(30);
 
-const _: () = assert!(PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs() < DEAD_LINK.as_secs());
+const _: () = assert!(
+    2 * PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs() + PING_STREAM.as_secs() < DEAD_LINK.as_secs()
+);
 
 /// Between two identify exchanges on a long-lived connection; changes of address are pushed at once.
 pub const IDENTIFY_INTERVAL: Duration = Duration::from_secs(30 * 60);

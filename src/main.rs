@@ -5,11 +5,15 @@ use std::process::ExitCode;
 use warren::{
     cli::{self, Exit, Subcommand},
     program,
+    rooms::unprintable,
 };
 
 fn main() -> ExitCode {
-    let words: Vec<String> =
-        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let words = match words {
+        Ok(words) => words,
+        Err(word) => return usage(&format!("'{}' is no UTF-8; write it in other letters", word.display())),
+    };
     let warren = match cli::parse(&words) {
         Ok(warren) => warren,
         Err(Exit::Help(text)) => {
@@ -32,7 +36,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(program::Failure::Usage(error)) => usage(&error.to_string()),
         Err(failure) => {
-            eprintln!("warren: {failure}");
+            complain(&failure.to_string());
             ExitCode::FAILURE
         }
     }
@@ -40,6 +44,19 @@ fn main() -> ExitCode {
 
 /// The exit code of a wrong command line, as everywhere in Unix.
 fn usage(message: &str) -> ExitCode {
-    eprintln!("warren: {message}");
+    complain(message);
     ExitCode::from(2)
+}
+
+/// One line on standard error. It may quote a word with anything in it, so what would begin a line of its own
+/// or play with the terminal is written as an escape.
+fn complain(message: &str) {
+    let mut line = String::with_capacity(message.len());
+    for c in message.chars() {
+        match unprintable(c) {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    eprintln!("warren: {line}");
 }

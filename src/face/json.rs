@@ -32,8 +32,17 @@ pub struct BadLine {
     pub code: &'static str,
     /// A sentence for people, which quotes what is wrong.
     pub message: String,
+    /// The command's name, if it is one.
+    pub name: Option<&'static str>,
     /// The line's `id`, if it could be read.
     pub id: Option<String>,
+}
+
+impl BadLine {
+    /// Of a command that is not known (yet).
+    pub fn new(code: &'static str, message: String) -> Self {
+        Self { code, message, name: None, id: None }
+    }
 }
 
 /// Reads one line.
@@ -118,17 +127,20 @@ fn parse_words(line: &str) -> Result<Ask, BadLine> {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (name, command) = match word {
         "send" => ("send", Command::Send { room: None, text: rest.into(), action: false }),
-        "connect" => ("connect", Command::Connect(value("addr", rest.trim(), None)?)),
+        "connect" => {
+            let addr = value("addr", rest.trim()).map_err(|bad| BadLine { name: Some("connect"), ..bad })?;
+            ("connect", Command::Connect(addr))
+        }
         _ => {
             let message = format!("'{}' is no JSON object and no 'send TEXT' or 'connect ADDR'", quote(line));
-            return Err(BadLine { code: "bad_json", message, id: None });
+            return Err(BadLine::new("bad_json", message));
         }
     };
     Ok(Ask { command, name, id: None })
 }
 
 fn parse_object(line: &str) -> Result<Ask, BadLine> {
-    let bad_json = |message| BadLine { code: "bad_json", message, id: None };
+    let bad_json = |message| BadLine::new("bad_json", message);
     // The parser recurses, so a line of brackets could use up the stack.
     if depth(line) > limits::JSON_DEPTH {
         return Err(bad_json(format!("'{}' is nested too deeply", quote(line))));
@@ -142,70 +154,70 @@ fn parse_object(line: &str) -> Result<Ask, BadLine> {
         Some(id @ (JsonValue::String(_) | JsonValue::Number(_))) => id.stringify().ok(),
         _ => None,
     };
-    let fields = Fields { fields, id };
-    let (name, command) = fields.command()?;
-    Ok(Ask { command, name, id: fields.id })
+    let fields = Fields(fields);
+    match fields.command() {
+        Ok((name, command)) => Ok(Ask { command, name, id }),
+        Err(bad) => Err(BadLine { name: fields.name(), id, ..bad }),
+    }
 }
 
 /// The fields of a command.
-struct Fields {
-    fields: HashMap<String, JsonValue>,
-    id: Option<String>,
-}
+struct Fields(HashMap<String, JsonValue>);
+
+/// All there are, as README lists them.
+const COMMANDS: [&str; 11] =
+    ["send", "join", "leave", "connect", "disconnect", "nick", "peers", "rooms", "whoami", "stats", "quit"];
 
 impl Fields {
+    /// The name of the command, if there is one of that name.
+    fn name(&self) -> Option<&'static str> {
+        let word = self.optional("cmd").ok()??;
+        COMMANDS.into_iter().find(|name| *name == word)
+    }
+
     fn command(&self) -> Result<(&'static str, Command), BadLine> {
         Ok(match self.text("cmd")? {
             "send" => {
                 let action = match self.optional("kind")? {
                     None | Some("text") => false,
                     Some("action") => true,
-                    Some(kind) => return Err(self.bad("kind", kind, "say text or action")),
+                    Some(kind) => return Err(bad_value("kind", kind, "say text or action")),
                 };
-                let room = self.optional("room")?.map(|room| self.value("room", room)).transpose()?;
+                let room = self.optional("room")?.map(|room| value("room", room)).transpose()?;
                 ("send", Command::Send { room, text: self.text("text")?.into(), action })
             }
-            "join" => ("join", Command::Join(self.value("room", self.text("room")?)?)),
-            "leave" => ("leave", Command::Leave(self.value("room", self.text("room")?)?)),
-            "connect" => ("connect", Command::Connect(self.value("addr", self.text("addr")?)?)),
-            "disconnect" => ("disconnect", Command::Disconnect(self.value("peerId", self.text("peerId")?)?)),
-            "nick" => ("nick", Command::Nick(self.value("nick", self.text("nick")?)?)),
+            "join" => ("join", Command::Join(value("room", self.text("room")?)?)),
+            "leave" => ("leave", Command::Leave(value("room", self.text("room")?)?)),
+            "connect" => ("connect", Command::Connect(value("addr", self.text("addr")?)?)),
+            "disconnect" => ("disconnect", Command::Disconnect(value("peerId", self.text("peerId")?)?)),
+            "nick" => ("nick", Command::Nick(value("nick", self.text("nick")?)?)),
             "peers" => ("peers", Command::Peers),
             "rooms" => ("rooms", Command::Rooms),
             "whoami" => ("whoami", Command::WhoAmI),
             "stats" => ("stats", Command::Stats),
             "quit" => ("quit", Command::Quit),
             other => {
-                let known = "send, join, leave, connect, disconnect, nick, peers, rooms, whoami, stats, quit";
-                let message = format!("the command '{}' is not known; there are {known}", quote(other));
-                return Err(BadLine { code: "bad_command", message, id: self.id.clone() });
+                let message =
+                    format!("the command '{}' is not known; there are {}", quote(other), COMMANDS.join(", "));
+                return Err(BadLine::new("bad_command", message));
             }
         })
     }
 
     fn text(&self, name: &str) -> Result<&str, BadLine> {
-        self.optional(name)?.ok_or_else(|| BadLine {
-            code: "bad_command",
-            message: format!("the field '{name}' is missing; give it as a string"),
-            id: self.id.clone(),
+        self.optional(name)?.ok_or_else(|| {
+            BadLine::new("bad_command", format!("the field '{name}' is missing; give it as a string"))
         })
     }
 
     fn optional(&self, name: &str) -> Result<Option<&str>, BadLine> {
-        match self.fields.get(name) {
+        match self.0.get(name) {
             None | Some(JsonValue::Null) => Ok(None),
             Some(JsonValue::String(text)) => Ok(Some(text)),
-            Some(other) => Err(self.bad(name, &other.stringify().unwrap_or_default(), "it must be a string")),
+            Some(other) => {
+                Err(bad_value(name, &other.stringify().unwrap_or_default(), "it must be a string"))
+            }
         }
-    }
-
-    fn value<T: Value>(&self, name: &str, word: &str) -> Result<T, BadLine> {
-        value(name, word, self.id.clone())
-    }
-
-    fn bad(&self, name: &str, word: &str, why: &str) -> BadLine {
-        let message = format!("'{}' is no good as '{name}': {why}", quote(word));
-        BadLine { code: "bad_value", message, id: self.id.clone() }
     }
 }
 
@@ -225,12 +237,12 @@ macro_rules! value_by_from_str {
 }
 value_by_from_str!(Room, Nick, Multiaddr, PeerId);
 
-fn value<T: Value>(name: &str, word: &str, id: Option<String>) -> Result<T, BadLine> {
-    T::parse(word).map_err(|why| BadLine {
-        code: "bad_value",
-        message: format!("'{}' is no good as '{name}': {why}", quote(word)),
-        id,
-    })
+fn value<T: Value>(name: &str, word: &str) -> Result<T, BadLine> {
+    T::parse(word).map_err(|why| bad_value(name, word, &why))
+}
+
+fn bad_value(name: &str, word: &str, why: &str) -> BadLine {
+    BadLine::new("bad_value", format!("'{}' is no good as '{name}': {why}", quote(word)))
 }
 
 /// Enough of a word to recognise it.

@@ -55,7 +55,7 @@ async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>) -> io::R
                 Ok(answer) => Reply::Awaited { name, id, answer },
                 Err(refusal) => Reply::Ready(json::answer(name, id.as_deref(), &Err(refusal))),
             },
-            Err(bad) => Reply::Ready(json::error(None, bad.id.as_deref(), bad.code, &bad.message)),
+            Err(bad) => Reply::Ready(json::error(bad.name, bad.id.as_deref(), bad.code, &bad.message)),
         };
         // A full channel means that nobody reads the answers; so no more commands are read either.
         if replies.send(reply).await.is_err() {
@@ -161,5 +161,5 @@ fn push(lines: &mut String, item: &Item) {
 }
 
 fn unreadable(code: &'static str, message: String) -> json::BadLine {
-    json::BadLine { code, message, id: None }
+    json::BadLine::new(code, message)
 }

@@ -1,0 +1,12 @@
+//! Drives the built program as people and other programs do, and keeps the house tidy.
+
+mod chat;
+mod hostile;
+mod id;
+mod life;
+mod lines;
+mod links;
+mod net;
+mod repl;
+mod tidy;
+mod usage;
