@@ -2,9 +2,9 @@
 """Lets two warrens chat: chat.py COMMAND... -- COMMAND...
 
 Each command line starts a warren (an emulator may stand before it). The second dials the first over
-127.0.0.1; then each sends a few lines to the room, and at the end each must have shown every line of the other
-exactly once, with the right author. Exit code 0: so it was. Waits for events, never for time to pass; ends
-what it started, and nothing else.
+127.0.0.1; then each sends a few lines to the room, and at the end each must have shown every line of the
+other exactly once, with the right author. Exit code 0: so it was. Waits for events, never for time to pass;
+ends what it started, and nothing else.
 """
 
 import json
@@ -32,7 +32,8 @@ class Warren:
         self.seen = []
         self.lines = queue.Queue()
         self.log = tempfile.TemporaryFile()
-        command = command + ["run", "--json", "--room", ROOM, "--nick", name, "--state-dir", state_dir] + arguments
+        command = command + ["run", "--json", "--room", ROOM, "--nick", name, "--state-dir", state_dir]
+        command += arguments
         try:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
@@ -51,13 +52,16 @@ class Warren:
         try:
             line = self.lines.get(timeout=max(0, self.deadline - time.monotonic()))
         except queue.Empty:
-            raise Fault(f"{self.name}: nothing more within {PATIENCE} s, last events {self.seen[-3:]}") from None
+            last = f"its last events are {self.seen[-3:]}"
+            raise Fault(f"{self.name} had nothing to say within {PATIENCE} s; {last}") from None
         if line is None:
             return None
         try:
             event = json.loads(line)
         except ValueError:
             raise Fault(f"{self.name} printed no JSON: '{line.rstrip()}'") from None
+        if not isinstance(event, dict):
+            raise Fault(f"{self.name} printed no object: '{line.rstrip()}'")
         self.seen.append(event)
         return event
 
@@ -69,7 +73,8 @@ class Warren:
         while True:
             event = self.next()
             if event is None:
-                raise Fault(f"{self.name} ended, code {self.process.wait()}, before {what}; {self.last_words()}")
+                code = self.process.wait()
+                raise Fault(f"{self.name} ended with code {code} before {what}; {self.last_words()}")
             if fits(event):
                 return event
 
@@ -81,14 +86,14 @@ class Warren:
             raise Fault(f"{self.name} does not read commands: {error}; {self.last_words()}") from error
 
     def send(self, text):
-        """Sends a line; refused for want of peers in the mesh it is sent again, which is a state to wait for."""
+        """Sends a line, again while nobody is in the mesh yet: no event tells when somebody is."""
         attempt = 0
         while True:
             attempt += 1
             mark = f"{text}#{attempt}"
             self.tell(cmd="send", room=ROOM, text=text, id=mark)
             answer = self.wait(f"an answer to '{text}'", lambda event: event.get("id") == mark)
-            if answer["event"] == "ok":
+            if answer.get("event") == "ok":
                 return
             if answer.get("error") != "no_peers" or time.monotonic() > self.deadline:
                 raise Fault(f"{self.name} refused to send '{text}': {answer}")
@@ -99,7 +104,10 @@ class Warren:
         self.tell(cmd="quit")
         while self.next() is not None:
             pass
-        code = self.process.wait(timeout=max(1, self.deadline - time.monotonic()))
+        try:
+            code = self.process.wait(timeout=max(1, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise Fault(f"{self.name} closed its output and did not end") from None
         if code != 0:
             raise Fault(f"{self.name} ended with code {code}; {self.last_words()}")
         return self.seen
@@ -121,14 +129,15 @@ def texts_of(name):
 
 
 def is_event(kind, **fields):
-    return lambda event: event["event"] == kind and all(event.get(key) == value for key, value in fields.items())
+    fields["event"] = kind
+    return lambda event: all(event.get(key) == value for key, value in fields.items())
 
 
 def check(reader, events, author, peer_id):
     """Each line of the author is there once, and nothing else is."""
-    shown = [event for event in events if event["event"] == "message" and event.get("peerId") == peer_id]
+    shown = [event for event in events if event.get("event") == "message" and event.get("peerId") == peer_id]
     for text in texts_of(author):
-        count = sum(event["text"] == text for event in shown)
+        count = sum(event.get("text") == text for event in shown)
         if count != 1:
             raise Fault(f"{reader} showed '{text}' of {author} {count} times instead of once")
     if len(shown) != LINES:

@@ -7,8 +7,8 @@
 # The qemu CPU is the weakest that the target promises to serve, so that a too new instruction shows:
 # an ARM1176 (Pi Zero) has no Thumb-2, a 24KEc (MT76xx routers) no floating point unit.
 TARGETS='
-armv7-unknown-linux-musleabihf|-Ctarget-feature=+thumb-mode|qemu-arm-static -cpu cortex-a7|32-bit ARM routers, Raspberry Pi 2 and later
-aarch64-unknown-linux-musl||qemu-aarch64-static -cpu cortex-a53|64-bit ARM routers, Raspberry Pi 3 and later
+armv7-unknown-linux-musleabihf|-Ctarget-feature=+thumb-mode|qemu-arm-static -cpu cortex-a7|32-bit ARM routers, Raspberry Pi 2
+aarch64-unknown-linux-musl||qemu-aarch64-static -cpu cortex-a53|64-bit ARM routers, Raspberry Pi 3
 arm-unknown-linux-musleabihf||qemu-arm-static -cpu arm1176|Raspberry Pi Zero and 1
 mipsel-unknown-linux-musl||qemu-mipsel-static -cpu 24KEc|MediaTek MT7620, MT7621, MT7628 routers
 x86_64-unknown-linux-musl|||PCs, virtual machines, containers
