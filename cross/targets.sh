@@ -1,0 +1,50 @@
+# shellcheck shell=bash disable=SC2034  # the scripts that source this use what it sets
+# What build, smoke and sizes agree on: the targets, where things lie, how to fail. Sourced, never run.
+
+# target | rustc flags of this target alone | how to run it here | for whom
+#
+# thumb-mode: every armv7 has Thumb-2, which takes 27 % fewer bytes than ARM code (figures in README.md).
+# The qemu CPU is the weakest that the target promises to serve, so that a too new instruction shows:
+# an ARM1176 (Pi Zero) has no Thumb-2, a 24KEc (MT76xx routers) no floating point unit.
+TARGETS='
+armv7-unknown-linux-musleabihf|-Ctarget-feature=+thumb-mode|qemu-arm-static -cpu cortex-a7|32-bit ARM routers, Raspberry Pi 2
+aarch64-unknown-linux-musl||qemu-aarch64-static -cpu cortex-a53|64-bit ARM routers, Raspberry Pi 3
+arm-unknown-linux-musleabihf||qemu-arm-static -cpu arm1176|Raspberry Pi Zero and 1
+mipsel-unknown-linux-musl||qemu-mipsel-static -cpu 24KEc|MediaTek MT7620, MT7621, MT7628 routers
+x86_64-unknown-linux-musl|||PCs, virtual machines, containers
+'
+BUNDLES='minimal full'
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# Tools, compiler caches and the like live outside the checkout, so that a fresh one builds quickly.
+CACHE=${WARREN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/warren}
+# Relative paths in CARGO_TARGET_DIR mean the caller's directory, as they do for cargo.
+OUT=$(realpath -m -- "${CARGO_TARGET_DIR:-$ROOT/target}")/cross
+
+# Ends the script: `refuse` for a command line that cannot be served, `fail` for work that went wrong.
+refuse() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 2; }
+fail() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 1; }
+say() { printf '%s: %s\n' "${0##*/}" "$1" >&2; }
+
+# The names of all targets, one a line.
+target_names() { printf '%s' "$TARGETS" | sed -n 's/|.*//p'; }
+
+# Prints column $2 of target $1.
+target_column() {
+    local line
+    line=$(printf '%s' "$TARGETS" | grep -F -- "$1|") || refuse "unknown target '$1'; see cross/build --list"
+    cut -d'|' -f"$2" <<<"$line"
+}
+
+check_target() {
+    target_names | grep -qxF -- "$1" || refuse "unknown target '$1'; cross/build --list names those there are"
+}
+
+check_bundle() {
+    case " $BUNDLES " in *" $1 "*) ;; *) refuse "unknown bundle '$1'; there are: $BUNDLES" ;; esac
+}
+
+# Where the finished binary of target $1 and bundle $2 lies.
+artifact() { printf '%s/%s/%s/warren' "$OUT" "$1" "$2"; }
+
+need() { command -v "$1" >/dev/null || fail "'$1' is missing: $2"; }
