@@ -327,3 +327,18 @@ pub const DNS_HOSTS_BYTES: u64 = 4 * 1024 * 1024;
 const _: () = assert!(DNS_TRIES <= DNS_TRIES_MAX);
 const _: () = assert!(DNS_TRY_TIMEOUT.as_millis() * 2 < DNS_LOOKUP_TIMEOUT.as_millis());
 const _: () = assert!(DNS_UDP_BYTES < DNS_TCP_BYTES && DNS_TCP_BYTES <= u16::MAX as usize);
+
+// ---- QUIC ---------------------------------------------------------------------------------------
+
+/// Longest certificate that is looked at. Unit: bytes.
+///
+/// Ours has 400; one with an RSA key of 8,192 bits, for a host with another such, would have 4,300.
+pub const QUIC_CERTIFICATE_BYTES: usize = 8 * 1024;
+
+/// A clock that shows less than this is wrong. Unit: seconds since 1970; this is the start of 2026.
+///
+/// Routers without a clock chip boot in 1970, or whenever their firmware was built, and may stay there.
+pub const CLOCK_FLOOR: u64 = 1_767_225_600;
+
+// The certificate reader knows no longer lengths than two bytes hold.
+const _: () = assert!(QUIC_CERTIFICATE_BYTES <= u16::MAX as usize);

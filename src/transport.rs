@@ -4,6 +4,8 @@
 mod address;
 #[cfg(feature = "dns")]
 pub mod dns;
+#[cfg(feature = "quic")]
+pub mod quic;
 pub mod tcp;
 
 use libp2p::{
