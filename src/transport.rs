@@ -2,8 +2,12 @@
 //! on top of them.
 
 mod address;
+mod announced;
 #[cfg(feature = "dns")]
 pub mod dns;
+mod interfaces;
+#[cfg(feature = "quic")]
+pub mod quic;
 pub mod tcp;
 
 use libp2p::{

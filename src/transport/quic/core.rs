@@ -201,6 +201,10 @@ impl Core {
         self.arrivals.pop_front()
     }
 
+    pub(super) fn has_incoming(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
     /// Does something with a connection. `None`: it is gone, with all that was to be said about it.
     pub(super) fn with<R>(&mut self, id: Id, act: impl FnOnce(&mut Link) -> R) -> Option<R> {
         let link = self.links.get_mut(&id)?;

@@ -12,7 +12,7 @@ use if_watch::{IfEvent, smol::IfWatcher};
 use crate::{limits, transport::address::needs_zone};
 
 /// What happened to the addresses of this machine.
-pub(super) enum Change {
+pub(crate) enum Change {
     Up(IpAddr),
     Down(IpAddr),
     /// The watcher broke: nothing is known any more. It will be opened again after a pause.
@@ -24,7 +24,7 @@ pub(super) enum Change {
 /// IPv6 link-local addresses are left out. Nobody could dial them: without a zone they mean nothing, and the
 /// zone's name is only known to the machine that dials.
 #[derive(Default)]
-pub(super) struct Interfaces {
+pub(crate) struct Interfaces {
     /// The watcher, if it is wanted. It is alone in a `SelectAll` because that polls it only when it was
     /// woken; each poll of the bare watcher reads from its socket, and the transport is polled for each
     /// packet.
@@ -37,7 +37,7 @@ pub(super) struct Interfaces {
 
 impl Interfaces {
     /// Starts to watch, unless that is being done already.
-    pub(super) fn watch(&mut self) -> io::Result<()> {
+    pub(crate) fn watch(&mut self) -> io::Result<()> {
         if self.watcher.is_empty() && self.retry.is_none() {
             self.watcher.push(IfWatcher::new()?);
         }
@@ -45,16 +45,16 @@ impl Interfaces {
     }
 
     /// Closes the netlink socket.
-    pub(super) fn unwatch(&mut self) {
+    pub(crate) fn unwatch(&mut self) {
         *self = Interfaces::default();
     }
 
     /// Addresses reported as up and not yet as down.
-    pub(super) fn up(&self) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn up(&self) -> impl Iterator<Item = IpAddr> {
         self.up.iter().copied()
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
         loop {
             if let Some(retry) = &mut self.retry {
                 ready!(retry.poll_unpin(cx));

@@ -1,0 +1,107 @@
+//! The libp2p TLS handshake for QUIC: who the other side is, on rustls with ring.
+
+mod certificate;
+mod der;
+mod error;
+mod provider;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+use std::sync::Arc;
+
+use libp2p::{PeerId, identity::Keypair};
+use rustls::{
+    ClientConfig, ServerConfig, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    crypto::CryptoProvider,
+    pki_types::CertificateDer,
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+    version::TLS13,
+};
+
+pub use self::error::{CertificateError, Error};
+use self::{certificate::Certificate, verifier::Verifier};
+
+/// The only application protocol.
+pub const ALPN: &[u8] = b"libp2p";
+
+/// How a dialler of `expected`, or of whoever answers, handshakes. Makes a certificate; who dials more than
+/// once keeps [`Credentials`].
+pub fn client_config(key: &Keypair, expected: Option<PeerId>) -> Result<ClientConfig, Error> {
+    Credentials::new(key)?.client_config(expected)
+}
+
+/// How a listener handshakes. Makes a certificate; who dials as well keeps [`Credentials`].
+pub fn server_config(key: &Keypair) -> Result<ServerConfig, Error> {
+    Credentials::new(key)?.server_config()
+}
+
+/// Who is at the other end of a connection whose handshake is finished and showed these certificates.
+///
+/// Checks no signature, as the handshake did so. Never fails on what a handshake accepted.
+pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<PeerId, CertificateError> {
+    Certificate::only(chain)?.peer_id()
+}
+
+/// What a host shows of itself: a certificate and its key. Made once per process and cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    shown: Arc<Shown>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Credentials {
+    /// Makes a key and signs it by the host's. Takes two signatures.
+    pub fn new(key: &Keypair) -> Result<Self, Error> {
+        let shown = Arc::new(Shown(Arc::new(certificate::make(key)?)));
+        Ok(Credentials { shown, provider: Arc::new(provider::provider()) })
+    }
+
+    /// How a dialler of `expected`, or of whoever answers, handshakes. Cheap enough for every dial.
+    pub fn client_config(&self, expected: Option<PeerId>) -> Result<ClientConfig, Error> {
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { expected }))
+            .with_client_cert_resolver(self.shown.clone());
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_sni = false;
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    /// How a listener handshakes.
+    pub fn server_config(&self) -> Result<ServerConfig, Error> {
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(Verifier { expected: None }))
+            .with_cert_resolver(self.shown.clone());
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.ignore_client_order = !provider::has_aes();
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(config)
+    }
+}
+
+/// Shows the one certificate to everybody.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
