@@ -369,15 +369,16 @@ pub const QUIC_CRYPTO_BUFFER: usize = 8 * 1024;
 
 /// A QUIC connection that is silent for so long is lost. Unit: time.
 ///
-/// Two lost keep-alives fit. The ping protocol notices a dead link by itself, this is for connections
-/// without pings; both stay below [`DEAD_LINK`].
-pub const QUIC_IDLE: Duration = Duration::from_secs(28);
+/// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies is
+/// noticed within this and [`QUIC_KEEP_ALIVE`]. What we say is repeated at intervals that double, so an outage
+/// of half this time is survived.
+pub const QUIC_IDLE: Duration = Duration::from_secs(18);
 
 /// A QUIC connection says something after being silent for so long. Unit: time.
 ///
 /// RFC 4787, REQ-5, wants NATs to keep a UDP mapping for 2 minutes; many home routers give it 30 s. So one
 /// keep-alive may be lost and the next still comes in time.
-pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(12);
+pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(11);
 
 /// How long a QUIC handshake may take, dialled or accepted. Unit: time. The same patience as with TCP.
 pub const QUIC_HANDSHAKE_TIMEOUT: Duration = TCP_DIAL_TIMEOUT;
@@ -447,7 +448,7 @@ pub const SIDE_BYTES: usize = 548;
 const _: () = assert!(QUIC_STREAM_WINDOW <= QUIC_WINDOW && QUIC_WINDOW as u64 <= QUIC_SEND_WINDOW);
 const _: () = assert!(QUIC_STREAM_WINDOW as usize > 2 * GOSSIP_RPC_BYTES);
 const _: () = assert!(QUIC_WINDOW as usize * 16 <= YAMUX_STREAMS * 256 * 1024);
-const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < QUIC_IDLE.as_secs());
-const _: () = assert!(QUIC_IDLE.as_secs() < DEAD_LINK.as_secs() && QUIC_KEEP_ALIVE.as_secs() < 15);
+const _: () = assert!(QUIC_KEEP_ALIVE.as_secs() + QUIC_IDLE.as_secs() < DEAD_LINK.as_secs());
+const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30 && QUIC_KEEP_ALIVE.as_secs() < QUIC_IDLE.as_secs());
 const _: () = assert!(QUIC_RETRY_ABOVE < QUIC_HALF_OPEN && QUIC_HALF_OPEN <= PENDING_INBOUND as usize);
 const _: () = assert!(PUNCH_TIMEOUT.as_millis() < QUIC_HANDSHAKE_TIMEOUT.as_millis());

@@ -67,19 +67,19 @@ use libp2p::{
     multiaddr::Protocol,
 };
 
-pub use self::{
-    connection::{Connecting, Connection},
-    demux::{Datagram, Datagrams, Kind, PUNCH_MAGIC},
-    driver::Driver,
-    error::Error,
-    stream::Stream,
-};
 use self::{
     config::Setup,
     demux::Sockets,
     dial::Source,
     endpoint::{Endpoint, Lease},
     listener::Listener,
+};
+pub use self::{
+    connection::{Connecting, Connection},
+    demux::{Datagram, Datagrams, Kind, PUNCH_MAGIC},
+    driver::Driver,
+    error::Error,
+    stream::Stream,
 };
 use crate::transport::{
     address,
@@ -301,9 +301,9 @@ impl libp2p::Transport for Transport {
             _ => None,
         });
         let config = self.setup.client(expected).map_err(TransportError::Other)?;
-        let source = self.source(target.ip, opts.port_use).map_err(|source| {
-            TransportError::Other(Error::Socket { addr: target.to_string(), source })
-        })?;
+        let source = self
+            .source(target.ip, opts.port_use)
+            .map_err(|source| TransportError::Other(Error::Socket { addr: target.to_string(), source }))?;
         Ok(dial::dial(source, target, config).boxed())
     }
 

@@ -50,8 +50,8 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
 };
 
-pub use self::{error::Error, stream::Stream};
 use self::listener::Listener;
+pub use self::{error::Error, stream::Stream};
 use crate::{
     limits,
     transport::{
@@ -121,8 +121,12 @@ impl Transport {
     fn on_change(&mut self, change: Change) {
         let wildcards = self.listeners.iter_mut().filter(|listener| listener.is_wildcard());
         match change {
-            Change::Up(ip) => self.events.extend(wildcards.filter_map(|listener| listener.announced.announce(ip))),
-            Change::Down(ip) => self.events.extend(wildcards.filter_map(|listener| listener.announced.expire(ip))),
+            Change::Up(ip) => {
+                self.events.extend(wildcards.filter_map(|listener| listener.announced.announce(ip)))
+            }
+            Change::Down(ip) => {
+                self.events.extend(wildcards.filter_map(|listener| listener.announced.expire(ip)))
+            }
             Change::Lost(error) => {
                 for listener in wildcards {
                     // Nothing would tell us when one of these goes away.

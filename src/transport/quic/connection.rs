@@ -41,8 +41,9 @@ impl Future for Connecting {
             None => Err(Error::Gone),
             Some(polled) => match ready!(polled) {
                 Err(source) => Err(Error::Handshake { addr, source }),
-                Ok(chain) => tls::peer_id(&chain.unwrap_or_default())
-                    .map_err(|source| Error::Peer { addr, source }),
+                Ok(chain) => {
+                    tls::peer_id(&chain.unwrap_or_default()).map_err(|source| Error::Peer { addr, source })
+                }
             },
         };
         let connection = self.connection.take();

@@ -238,8 +238,16 @@ impl Core {
         self.links.is_empty()
     }
 
+    #[cfg(test)]
     pub(super) fn drops(&self) -> Drops {
         self.drops
+    }
+
+    /// Links, and their timers.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize) {
+        assert!(self.handles.len() <= self.links.len() && self.half_open <= self.links.len());
+        (self.links.len(), self.timers.len())
     }
 
     /// Decides about a handshake. It costs a TLS session, about 10 kB, and a signature: the first few are

@@ -39,7 +39,8 @@ impl Kind {
         }
         let header = bytes.get(..STUN_HEADER)?;
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        let is_stun = header[0] & 0xc0 == 0 && header[4..8] == STUN_COOKIE && bytes.len() == STUN_HEADER + length;
+        let is_stun =
+            header[0] & 0xc0 == 0 && header[4..8] == STUN_COOKIE && bytes.len() == STUN_HEADER + length;
         is_stun.then_some(Kind::Stun)
     }
 }

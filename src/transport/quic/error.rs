@@ -72,7 +72,9 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Error::Listen { source, .. } | Error::Watch(source) | Error::Socket { source, .. } => Some(source),
+            Error::Listen { source, .. } | Error::Watch(source) | Error::Socket { source, .. } => {
+                Some(source)
+            }
             Error::Dial { source, .. } => Some(source),
             Error::Handshake { source, .. } | Error::Lost(source) => Some(source),
             Error::Peer { source, .. } => Some(source),

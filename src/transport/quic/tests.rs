@@ -1,1 +1,3 @@
-
+mod core;
+mod hostile;
+mod pair;

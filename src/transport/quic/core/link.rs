@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -99,11 +99,6 @@ impl Link {
         self.remote
     }
 
-    /// Our address on this connection, if the kernel told.
-    pub(in crate::transport::quic) fn local_ip(&self) -> Option<IpAddr> {
-        self.quic.local_ip()
-    }
-
     /// The certificates of the peer. `None` before the handshake is complete.
     pub(in crate::transport::quic) fn peer_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
         let identity = self.quic.crypto_session().peer_identity()?;
@@ -182,7 +177,9 @@ impl Link {
         let mut recv = self.quic.recv_stream(stream);
         let mut chunks = match recv.read(true) {
             Ok(chunks) => chunks,
-            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => return Poll::Ready(Ok(0)),
+            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => {
+                return Poll::Ready(Ok(0));
+            }
         };
         let mut count = 0;
         let end = loop {
@@ -372,9 +369,7 @@ impl Link {
                 wake(&mut self.waiting.readers.remove(&id));
             }
             Event::Stream(
-                StreamEvent::Writable { id }
-                | StreamEvent::Stopped { id, .. }
-                | StreamEvent::Finished { id },
+                StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. } | StreamEvent::Finished { id },
             ) => wake(&mut self.waiting.writers.remove(&id)),
             Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {}
         }
