@@ -1,3 +1,4 @@
 mod core;
 mod hostile;
 mod pair;
+mod transport;
