@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, alg_id};
 use super::{Draft, at, der, ed25519, extension, hosts, p256, signed_key_extension, today, verify};
 use crate::{
     limits,
-    transport::quic::tls::{CertificateError, certificate, peer_id},
+    transport::quic::tls::{CertificateError, own, peer_id},
 };
 
 /// 2.5.29.19, basic constraints.
@@ -38,20 +38,20 @@ fn generalized(text: &str) -> Vec<u8> {
 #[test]
 fn ours_is_accepted_at_any_time() {
     for host in hosts() {
-        let ours = certificate::make(&host).expect("a certificate");
+        let ours = own::certificate(&host).expect("a certificate");
         let ours = ours.end_entity_cert().expect("one");
         for now in [0, limits::CLOCK_FLOOR, u32::MAX.into(), 60_000_000_000] {
             assert_eq!(verify(ours, at(now)), Ok(host.public().to_peer_id()));
         }
         assert!(ours.len() < 450, "{} bytes", ours.len());
-        assert_eq!(peer_id(&[ours.clone()]), Ok(host.public().to_peer_id()));
+        assert_eq!(peer_id(std::slice::from_ref(ours)), Ok(host.public().to_peer_id()));
     }
 }
 
 #[test]
 fn each_of_ours_has_another_key_and_serial_number() {
     let host = host();
-    let [a, b] = [0; 2].map(|_| certificate::make(&host).expect("a certificate"));
+    let [a, b] = [0; 2].map(|_| own::certificate(&host).expect("a certificate"));
     let [a, b] = [&a, &b].map(|made| made.end_entity_cert().expect("one").to_vec());
     assert_ne!(a, b);
 }

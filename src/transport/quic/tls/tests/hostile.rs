@@ -4,13 +4,13 @@ use libp2p::identity::Keypair;
 use proptest::prelude::*;
 
 use super::{
-    Draft, certificate, der, hosts, signed_key_extension, today,
+    Draft, der, hosts, own, signed_key_extension, today,
     vectors::{ECDSA, ED25519, MISMATCH, SECP256K1, hex},
     verify,
 };
 
 fn ours(host: &Keypair) -> Vec<u8> {
-    certificate::make(host).expect("a certificate").end_entity_cert().expect("one").to_vec()
+    own::certificate(host).expect("a certificate").end_entity_cert().expect("one").to_vec()
 }
 
 /// Certificates that are accepted.
