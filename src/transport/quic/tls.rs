@@ -3,6 +3,7 @@
 mod certificate;
 mod der;
 mod error;
+mod own;
 mod provider;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,12 @@ use self::{certificate::Certificate, verifier::Verifier};
 
 /// The only application protocol.
 pub const ALPN: &[u8] = b"libp2p";
+
+/// What comes before the certificate's key when the host key signs it.
+const PREFIX: &[u8] = b"libp2p-tls-handshake:";
+
+/// The object identifier of libp2p's extension, 1.3.6.1.4.1.53594.1.1.
+const EXTENSION: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xa2, 0x5a, 0x01, 0x01];
 
 /// How a dialler of `expected`, or of whoever answers, handshakes. Makes a certificate; who dials more than
 /// once keeps [`Credentials`].
@@ -55,7 +62,7 @@ pub struct Credentials {
 impl Credentials {
     /// Makes a key and signs it by the host's. Takes two signatures.
     pub fn new(key: &Keypair) -> Result<Self, Error> {
-        let shown = Arc::new(Shown(Arc::new(certificate::make(key)?)));
+        let shown = Arc::new(Shown(Arc::new(own::certificate(key)?)));
         Ok(Credentials { shown, provider: Arc::new(provider::provider()) })
     }
 

@@ -68,7 +68,7 @@ pub enum CertificateError {
     /// Valid until a moment that has passed. Unit: seconds since 1970.
     Expired { until: i64, now: u64 },
     /// Another peer than the one that was dialled.
-    Peer { expected: PeerId, found: PeerId },
+    Peer { expected: Box<PeerId>, found: Box<PeerId> },
 }
 
 impl CertificateError {

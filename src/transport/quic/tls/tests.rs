@@ -14,7 +14,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-use super::{certificate, der};
+use super::{certificate, der, own};
 
 /// 2026-11-21.
 fn today() -> UnixTime {

@@ -25,7 +25,9 @@ impl Verifier {
         }
         let found = Certificate::read(leaf)?.verify(now)?;
         match self.expected {
-            Some(expected) if expected != found => Err(CertificateError::Peer { expected, found }),
+            Some(expected) if expected != found => {
+                Err(CertificateError::Peer { expected: expected.into(), found: found.into() })
+            }
             _ => Ok(()),
         }
     }

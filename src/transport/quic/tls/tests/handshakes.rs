@@ -149,7 +149,7 @@ fn another_peer_than_the_dialled_one_is_refused() {
     let failure = handshake(client_config(&a, Some(id(&a))).expect("a configuration"), server(&b));
     let failure = failure.expect_err("the wrong peer");
     assert_eq!(failure.side, "client");
-    assert_eq!(*failure.reason(), CertificateError::Peer { expected: id(&a), found: id(&b) });
+    assert_eq!(*failure.reason(), CertificateError::Peer { expected: id(&a).into(), found: id(&b).into() });
     assert_eq!(failure.alert, Some(AlertDescription::CertificateUnknown));
 }
 
