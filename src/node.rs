@@ -114,7 +114,9 @@ impl Node {
         executor: Arc<Executor<'static>>,
     ) -> Result<(Self, Handle), StartError> {
         let peer = key.public().to_peer_id();
-        let transport = transport::build(&key).map_err(|e| StartError::Transport(e.to_string()))?;
+        let (transport, driver) =
+            transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
+        executor.spawn(driver).detach();
         let behaviour = Behaviour::new(&key, config.plain).map_err(StartError::Gossip)?;
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
