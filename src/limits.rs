@@ -97,6 +97,14 @@ pub const CONNECTIONS: u32 = 100;
 /// Connections to one peer: two happen when both dial at the same time.
 pub const CONNECTIONS_PER_PEER: u32 = 2;
 
+/// How long two connections to one peer are left alone: identify and the exchange of subscriptions are done
+/// by then.
+pub const SURPLUS_GRACE: Duration = Duration::from_secs(5);
+
+/// How long no message must have come or gone before the worse of two connections is closed: longer than any
+/// message is under way.
+pub const SURPLUS_QUIET: Duration = Duration::from_secs(2);
+
 /// Inbound connections still in their handshake.
 pub const PENDING_INBOUND: u32 = 32;
 

@@ -224,6 +224,7 @@ impl Node {
             .chain(retry)
             .chain(hand_over)
             .chain(self.bootstraps.next_due())
+            .chain(self.links.next_due())
             .chain([self.expire_due])
             .min()
     }
@@ -231,6 +232,7 @@ impl Node {
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
         self.dial_bootstraps(now);
+        self.close_surplus(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {

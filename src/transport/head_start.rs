@@ -174,7 +174,9 @@ mod tests {
 
     fn dial(transport: &mut HeadStart<Fake>, addr: &str, peer: Option<PeerId>, role: Role) -> Dial {
         let mut addr: Multiaddr = addr.parse().expect("a multiaddr");
-        addr.extend(peer.map(Protocol::P2p));
+        if let Some(peer) = peer {
+            addr.push(Protocol::P2p(peer));
+        }
         transport.dial(addr, DialOpts { role, port_use: PortUse::Reuse }).expect("a dialable address")
     }
 
