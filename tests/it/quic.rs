@@ -68,6 +68,31 @@ fn who_cannot_be_reached_over_quic_is_reached_over_tcp() {
     assert_eq!(addrs(&mut bob), [tcp]);
 }
 
+#[cfg(feature = "dns")]
+#[test]
+fn a_name_leads_to_quic_too() {
+    let ada = quic_only("ada", &[]);
+    let addr = ada.addr.replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+    let mut bob = quic_only("bob", &["--bootstrap", &addr]);
+    bob.meets(&ada);
+}
+
+#[test]
+fn ipv6_carries_quic_too() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6 loopback");
+        return;
+    }
+    let ada = Node::start_in(
+        Arc::new(Dir::new()),
+        "ada",
+        &["run", "--quic-only", "--listen", "/ip6/::1/udp/0/quic-v1"],
+    );
+    let mut bob = quic_only("bob", &["--bootstrap", &ada.addr]);
+    bob.meets(&ada);
+    assert!(bob.event("peer_connected").text("addr").starts_with("/ip6/::1/udp/"));
+}
+
 /// Whoever has the greater peer ID closes the worse one of two connections.
 #[test]
 fn of_two_connections_the_better_one_is_kept() {

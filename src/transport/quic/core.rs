@@ -255,7 +255,9 @@ impl Core {
     /// 8.1), and at some point there is no place.
     fn admit(&mut self, now: Instant, incoming: Incoming, mut answer: Vec<u8>) {
         let validated = incoming.remote_address_validated();
-        if self.half_open >= limits::QUIC_HALF_OPEN {
+        // Those that were finished faster than anybody picks them up count as well.
+        let pending = self.half_open.max(self.arrivals.len());
+        if pending >= limits::QUIC_HALF_OPEN {
             self.drops.refused = self.drops.refused.wrapping_add(1);
             if validated {
                 // It tries TCP sooner when it is told.
@@ -264,7 +266,7 @@ impl Core {
             }
             return self.endpoint.ignore(incoming);
         }
-        if self.half_open >= limits::QUIC_RETRY_ABOVE && !validated {
+        if pending >= limits::QUIC_RETRY_ABOVE && !validated {
             self.drops.retried = self.drops.retried.wrapping_add(1);
             return match self.endpoint.retry(incoming, &mut answer) {
                 Ok(transmit) => self.reply(transmit, answer),

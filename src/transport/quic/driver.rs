@@ -122,7 +122,7 @@ impl EndpointDriver {
             let Some(transmit) = &self.unsent else { return false };
             if socket.send(transmit, &self.sending) {
                 self.unsent = None;
-            } else if let Poll::Pending = socket.poll_writable(cx) {
+            } else if socket.poll_writable(cx).is_pending() {
                 return false;
             }
         }
