@@ -1,6 +1,6 @@
 //! The signed envelope: what a warren message is on the wire, version 1.
 //!
-//! The data of a gossipsub message is a [`Sealed`] protobuf:
+//! The data of a gossipsub message is a `Sealed` protobuf:
 //!
 //! ```proto
 //! message Sealed {
