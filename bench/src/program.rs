@@ -169,7 +169,13 @@ pub(crate) fn reference(path: Option<PathBuf>, profile: Profile) -> Result<Progr
     program(Kind::Reference, path, "bench/reference/Cargo.toml", "reference-peer", profile)
 }
 
-fn program(kind: Kind, path: Option<PathBuf>, manifest: &str, name: &str, profile: Profile) -> Result<Program> {
+fn program(
+    kind: Kind,
+    path: Option<PathBuf>,
+    manifest: &str,
+    name: &str,
+    profile: Profile,
+) -> Result<Program> {
     let path = match path {
         Some(path) => {
             ensure!(path.is_file(), "there is no program at {}", path.display());
