@@ -30,11 +30,11 @@ pub enum Subcommand {
 #[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
 pub struct Run {
-    /// room to join; may be repeated, the first is where you talk [lobby]
+    /// room to join; may be repeated, the first is where you talk (default: lobby)
     #[argh(option, arg_name = "name")]
     pub room: Vec<String>,
 
-    /// name that others see [the end of the peer ID]
+    /// name that others see (default: the end of the peer ID)
     #[argh(option, arg_name = "name")]
     pub nick: Option<String>,
 
@@ -42,7 +42,7 @@ pub struct Run {
     #[argh(option, arg_name = "multiaddr")]
     pub bootstrap: Vec<String>,
 
-    /// address to accept connections at; may be repeated [all interfaces, a free port]
+    /// address to accept connections at; may be repeated (default: all interfaces, a free port)
     #[argh(option, arg_name = "multiaddr")]
     pub listen: Vec<String>,
 
@@ -50,7 +50,7 @@ pub struct Run {
     #[argh(option, arg_name = "multiaddr")]
     pub external: Vec<String>,
 
-    /// key file; made if there is none [identity.key in the state directory]
+    /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]
     pub identity: Option<String>,
 
@@ -62,7 +62,7 @@ pub struct Run {
     #[argh(option, arg_name = "n")]
     pub secret_key_seed: Option<String>,
 
-    /// directory for what the node keeps [$XDG_STATE_HOME/warren or ~/.local/state/warren]
+    /// directory for what the node keeps (default: $XDG_STATE_HOME/warren or ~/.local/state/warren)
     #[argh(option, arg_name = "dir")]
     pub state_dir: Option<String>,
 
@@ -107,7 +107,7 @@ pub struct Run {
 #[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
-    /// port to accept connections at, on all interfaces [4001]
+    /// port to accept connections at, on all interfaces (default: 4001)
     #[argh(option, arg_name = "port")]
     pub port: Option<String>,
 
@@ -119,11 +119,11 @@ pub struct Relay {
     #[argh(option, arg_name = "multiaddr")]
     pub bootstrap: Vec<String>,
 
-    /// room to take part in, so that its members meet here; may be repeated [none]
+    /// room to take part in, so that its members meet here; may be repeated (default: none)
     #[argh(option, arg_name = "name")]
     pub room: Vec<String>,
 
-    /// name that others see [the end of the peer ID]
+    /// name that others see (default: the end of the peer ID)
     #[argh(option, arg_name = "name")]
     pub nick: Option<String>,
 
@@ -131,7 +131,7 @@ pub struct Relay {
     #[argh(option, arg_name = "multiaddr")]
     pub external: Vec<String>,
 
-    /// key file; made if there is none [identity.key in the state directory]
+    /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]
     pub identity: Option<String>,
 
@@ -143,7 +143,7 @@ pub struct Relay {
     #[argh(option, arg_name = "n")]
     pub secret_key_seed: Option<String>,
 
-    /// directory for what the node keeps [$XDG_STATE_HOME/warren or ~/.local/state/warren]
+    /// directory for what the node keeps (default: $XDG_STATE_HOME/warren or ~/.local/state/warren)
     #[argh(option, arg_name = "dir")]
     pub state_dir: Option<String>,
 
@@ -172,11 +172,11 @@ pub struct Relay {
 #[derive(FromArgs, Debug, Default)]
 #[argh(subcommand, name = "id", help_triggers("-h", "--help", "help"))]
 pub struct Id {
-    /// key file; made if there is none [identity.key in the state directory]
+    /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]
     pub identity: Option<String>,
 
-    /// kind of key to make: secp256k1 or ed25519 [secp256k1]
+    /// kind of key to make: secp256k1 or ed25519 (default: secp256k1)
     #[argh(option, arg_name = "kind")]
     pub key_type: Option<String>,
 
@@ -188,7 +188,7 @@ pub struct Id {
     #[argh(option, arg_name = "n")]
     pub secret_key_seed: Option<String>,
 
-    /// directory for what the node keeps [$XDG_STATE_HOME/warren or ~/.local/state/warren]
+    /// directory for what the node keeps (default: $XDG_STATE_HOME/warren or ~/.local/state/warren)
     #[argh(option, arg_name = "dir")]
     pub state_dir: Option<String>,
 

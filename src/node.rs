@@ -10,7 +10,7 @@ pub mod peers;
 pub use feed::Item;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io,
     pin::Pin,
     sync::Arc,
@@ -27,8 +27,8 @@ use libp2p::{
 use smol::{Executor, future};
 
 use self::{
-    api::{Answer, Command, Event, Feed, Handle, Inbox, MessageId, Refusal, Request, Stats, WhoAmI},
-    behaviour::{Behaviour, BehaviourEvent},
+    api::{Answer, Command, Event, Feed, Handle, Inbox, Refusal, Request, Stats, WhoAmI},
+    behaviour::{Again, Behaviour, BehaviourEvent},
     gossip::Outgoing,
     links::Links,
     peers::Bootstraps,
@@ -63,8 +63,8 @@ pub struct Node {
     /// A message that no peer's queue had place for, and those that must come after it. While there is one,
     /// no further commands are taken: that is the publisher's back-pressure.
     outgoing: Option<Outgoing>,
-    /// Plain messages that gossipsub holds until its queues have place again.
-    handing_over: VecDeque<(Instant, MessageId)>,
+    /// Set while a plain message is tried again.
+    again: Again,
     /// Plain messages heard.
     plain_seen: Seen,
     /// Texts for the first room, until somebody is there.
@@ -117,7 +117,8 @@ impl Node {
         let (transport, driver) =
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
         executor.spawn(driver).detach();
-        let behaviour = Behaviour::new(&key, config.plain).map_err(StartError::Gossip)?;
+        let again = Again::default();
+        let behaviour = Behaviour::new(&key, config.plain, &again).map_err(StartError::Gossip)?;
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
@@ -145,7 +146,7 @@ impl Node {
             links: Links::default(),
             inbox,
             outgoing: None,
-            handing_over: VecDeque::new(),
+            again,
             plain_seen: Seen::default(),
             publish: config.publish.clone(),
             feed,
@@ -198,10 +199,10 @@ impl Node {
                 None => self.timer = Timer::never(),
             }
         }
-        let Self { swarm, inbox, timer, timer_due, outgoing, handing_over, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
-            match outgoing.is_some() || !handing_over.is_empty() {
+            match outgoing.is_some() {
                 true => future::pending().await,
                 false => inbox.requests.recv().await.ok().map(Turn::Request),
             }
@@ -219,10 +220,8 @@ impl Node {
     fn next_due(&self) -> Option<Instant> {
         let announcements = self.rooms.values().filter(|_| !self.plain).map(|room| room.announcer.due());
         let retry = self.outgoing.as_ref().map(Outgoing::due);
-        let hand_over = self.handing_over.front().map(|(due, _)| *due);
         announcements
             .chain(retry)
-            .chain(hand_over)
             .chain(self.bootstraps.next_due())
             .chain(self.links.next_due())
             .chain([self.expire_due])

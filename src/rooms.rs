@@ -1,10 +1,12 @@
-//! What a room is made of: names, the signed [`envelope`], the [`clock`] that orders messages, the
-//! [`replay`] filter and the [`members`] that are there. All of it pure: no I/O, no swarm, `now` as an argument.
+//! What a room is made of: names, the signed [`envelope`] and its [`signature`], the [`clock`] that orders
+//! messages, the [`replay`] filter and the [`members`] that are there. All of it pure: no I/O, no swarm, `now`
+//! as an argument.
 
 pub mod clock;
 pub mod envelope;
 pub mod members;
 pub mod replay;
+pub mod signature;
 
 use std::{fmt, str::FromStr, sync::Arc};
 

@@ -161,56 +161,50 @@ pub(crate) enum Profile {
 
 /// warren at `path`, or else built.
 pub(crate) fn warren(path: Option<PathBuf>, data: Data, profile: Profile) -> Result<Program> {
-    let kind = Kind::Warren(data);
-    let path = match path {
-        Some(path) => existing(path)?,
-        None => build(
-            &["--package", "warren", "--bin", "warren"],
-            match profile {
-                Profile::Measured => "release",
-                Profile::Dev => "dev",
-            },
-        )?,
-    };
-    Ok(Program { kind, path })
+    program(Kind::Warren(data), path, "Cargo.toml", "warren", profile)
 }
 
 /// The reference peer at `path`, or else built.
 pub(crate) fn reference(path: Option<PathBuf>, profile: Profile) -> Result<Program> {
+    program(Kind::Reference, path, "bench/reference/Cargo.toml", "reference-peer", profile)
+}
+
+fn program(
+    kind: Kind,
+    path: Option<PathBuf>,
+    manifest: &str,
+    name: &str,
+    profile: Profile,
+) -> Result<Program> {
     let path = match path {
-        Some(path) => existing(path)?,
-        None => {
-            let what = ["--package", "warren-bench", "--bin", "reference-peer", "--features", "reference"];
-            build(
-                &what,
-                match profile {
-                    Profile::Measured => "bench-peer",
-                    Profile::Dev => "dev",
-                },
-            )?
+        Some(path) => {
+            ensure!(path.is_file(), "there is no program at {}", path.display());
+            path
         }
+        None => build(manifest, name, profile)?,
     };
-    Ok(Program { kind: Kind::Reference, path })
+    Ok(Program { kind, path })
 }
 
-fn existing(path: PathBuf) -> Result<PathBuf> {
-    ensure!(path.is_file(), "there is no program at {}", path.display());
-    Ok(path)
-}
-
-/// Builds one binary of this workspace and returns where cargo put it. Each is built by a command of its own, so
-/// that the features of one never reach the other.
-fn build(what: &[&str], profile: &str) -> Result<PathBuf> {
+/// Builds one package of this repository and returns where cargo put its binary. Each is built by a command of its
+/// own, so that the features of one never reach the other.
+fn build(manifest: &str, name: &str, profile: Profile) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let output = Command::new(cargo)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .args(["build", "--locked", "--profile", profile, "--message-format", "json-render-diagnostics"])
-        .args(what)
+        .args(["build", "--locked", "--message-format", "json-render-diagnostics"])
+        .args(["--package", name, "--bin", name])
+        .args(["--profile", if profile == Profile::Measured { "release" } else { "dev" }])
+        .arg("--manifest-path")
+        .arg(root.join(manifest))
+        .arg("--target-dir")
+        .arg(target)
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("cargo build {} ended with {}", what.join(" "), output.status);
+        bail!("cargo build of {name} ended with {}", output.status);
     }
     output
         .stdout

@@ -1,6 +1,13 @@
 //! The protocols that a node speaks, composed.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
@@ -31,12 +38,12 @@ impl Behaviour {
     /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
     /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies
     /// that a mesh delivers. Plain rooms are for programs that know only StrictSign.
-    pub(super) fn new(key: &Keypair, plain: bool) -> Result<Self, String> {
+    pub(super) fn new(key: &Keypair, plain: bool, again: &Again) -> Result<Self, String> {
         let (authenticity, mode) = match plain {
             true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
             false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
         };
-        let config = gossip_config(mode).map_err(|e| e.to_string())?;
+        let config = gossip_config(mode, again.clone()).map_err(|e| e.to_string())?;
         let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
         gossip.with_peer_score(score_params(), score_thresholds())?;
         let agent = concat!("warren/", env!("CARGO_PKG_VERSION"));
@@ -61,6 +68,29 @@ pub(super) fn message_id(data: &[u8]) -> [u8; 32] {
     Sha256::digest(data).into()
 }
 
+/// Lets a plain message be published once more after no queue had place for it. gossipsub has put its id into
+/// the cache of seen ones by then, although nobody got it, and takes no other under that id. While this is set,
+/// what we publish counts under an id that is only ours: the hash covers the sequence number too. Others do not
+/// notice, for each peer works out ids itself; all they can see are offers of an id that they do not know, and
+/// asking for it brings them a message that they know to be a repetition.
+#[derive(Clone, Default)]
+pub(super) struct Again(Arc<AtomicBool>);
+
+impl Again {
+    pub(super) fn set(&self, again: bool) {
+        self.0.store(again, Ordering::Relaxed);
+    }
+
+    fn id(&self, message: &gossipsub::Message) -> gossipsub::MessageId {
+        let hash = Sha256::new_with_prefix(&message.data);
+        let hash = match message.sequence_number {
+            Some(number) if self.0.load(Ordering::Relaxed) => hash.chain_update(number.to_be_bytes()),
+            _ => hash,
+        };
+        hash.finalize().to_vec().into()
+    }
+}
+
 /// The scoring of a room: only messages that were provably bad count. The defaults punish rooms for being
 /// quiet (mesh deliveries, P3 and P3b) and reward talking, neither of which says anything about a person.
 pub(super) fn room_score() -> TopicScoreParams {
@@ -77,11 +107,14 @@ pub(super) fn room_score() -> TopicScoreParams {
     }
 }
 
-fn gossip_config(mode: ValidationMode) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
+fn gossip_config(
+    mode: ValidationMode,
+    again: Again,
+) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
     gossipsub::ConfigBuilder::default()
         .validation_mode(mode)
         .validate_messages()
-        .message_id_fn(|message| message_id(&message.data).to_vec().into())
+        .message_id_fn(move |message| again.id(message))
         .max_transmit_size(limits::GOSSIP_RPC_BYTES)
         .duplicate_cache_time(limits::GOSSIP_SEEN_TTL)
         .history_length(limits::GOSSIP_HISTORY)

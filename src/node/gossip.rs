@@ -30,6 +30,8 @@ pub(super) struct Outgoing {
     room: Room,
     body: Body,
     answer: Sender<Result<Answer, Refusal>>,
+    /// gossipsub knows it already, and nobody else.
+    tried: bool,
     /// When to try again.
     due: Instant,
     /// When to give up.
@@ -102,7 +104,7 @@ impl Node {
         match self.check_send(room, text, action) {
             Ok((room, body)) => {
                 let give_up = Instant::now() + limits::PUBLISH_PATIENCE;
-                self.try_send(Outgoing { room, body, answer, due: Instant::now(), give_up });
+                self.try_send(Outgoing { room, body, answer, tried: false, due: Instant::now(), give_up });
             }
             Err(refusal) => reply(&answer, Err(refusal)),
         }
@@ -112,11 +114,6 @@ impl Node {
     pub(super) fn retry_outgoing(&mut self, now: Instant) {
         if let Some(outgoing) = self.outgoing.take_if(|o| o.due <= now) {
             self.try_send(outgoing);
-        }
-        while let Some((_, id)) = self.handing_over.pop_front_if(|(due, _)| *due <= now) {
-            let me = *self.swarm.local_peer_id();
-            let gossip = &mut self.swarm.behaviour_mut().gossip;
-            gossip.report_message_validation_result(&id.to_vec().into(), &me, MessageAcceptance::Accept);
         }
     }
 
@@ -240,13 +237,16 @@ impl Node {
 
     fn try_send(&mut self, mut outgoing: Outgoing) {
         let now = Instant::now();
-        let result = match self.publish(&outgoing.room, &outgoing.body) {
+        self.again.set(outgoing.tried);
+        let published = self.publish(&outgoing.room, &outgoing.body);
+        self.again.set(false);
+        let result = match published {
             Ok(id) => Ok(Answer::Sent { room: outgoing.room, id }),
-            Err(PublishError::AllQueuesFull(_)) if self.plain => self.hand_over_later(&outgoing),
             Err(PublishError::AllQueuesFull(peers)) if now >= outgoing.give_up => {
                 Err(Refusal::Publish(format!("the queues of all {peers} peers stay full")))
             }
             Err(PublishError::AllQueuesFull(_)) => {
+                outgoing.tried = true;
                 outgoing.due = now + limits::PUBLISH_RETRY;
                 self.outgoing = Some(outgoing);
                 return;
@@ -261,16 +261,6 @@ impl Node {
             self.stats.sent = self.stats.sent.wrapping_add(1);
         }
         reply(&outgoing.answer, result);
-    }
-
-    /// A plain message cannot be made anew with another id, but gossipsub keeps it for its mesh: it is passed on
-    /// as if it had just been accepted from elsewhere. Nothing tells whether a queue had place then, so this is
-    /// done several times, and the next command waits until it is over. Receivers know the copies by their id.
-    fn hand_over_later(&mut self, outgoing: &Outgoing) -> Result<Answer, Refusal> {
-        let (Body::Text(text) | Body::Action(text)) = &outgoing.body else { return Err(Refusal::EmptyText) };
-        let (id, now) = (message_id(text.as_bytes()), Instant::now());
-        self.handing_over.extend(limits::PLAIN_RETRIES.map(|delay| (now + delay, id)));
-        Ok(Answer::Sent { room: outgoing.room.clone(), id })
     }
 
     /// Signs and publishes. An envelope gets a new time at each try, so it is never its own duplicate.

@@ -1,6 +1,6 @@
 //! The signed envelope: what a warren message is on the wire, version 1.
 //!
-//! The data of a gossipsub message is a [`Sealed`] protobuf:
+//! The data of a gossipsub message is a `Sealed` protobuf:
 //!
 //! ```proto
 //! message Sealed {
@@ -24,7 +24,7 @@
 //! and a forged copy, having other bytes, has another id and cannot stand in the way of the true one.
 //!
 //! A kind that this version does not know is passed on and not shown; another version is neither.
-//! Signatures are those of libp2p keys: ed25519 (RFC 8032), or secp256k1 ECDSA with SHA-256 in DER.
+//! Signatures are those of libp2p keys, as [`signature::verify`] says.
 
 use libp2p::{
     PeerId,
@@ -32,7 +32,7 @@ use libp2p::{
 };
 use prost::Message as _;
 
-use super::{Nick, Room, clock::Timestamp};
+use super::{Nick, Room, clock::Timestamp, signature};
 use crate::limits;
 
 /// A message as its author meant it. From [`open`], its signature holds.
@@ -166,7 +166,7 @@ pub fn open(data: &[u8]) -> Result<Envelope, OpenError> {
     }
     let author = PublicKey::try_decode_protobuf(&content.author)
         .map_err(|_| OpenError::Malformed("no valid public key"))?;
-    if !author.verify(&signed_bytes(&sealed.content), &sealed.signature) {
+    if !signature::verify(&author, &signed_bytes(&sealed.content), &sealed.signature) {
         return Err(OpenError::Forged);
     }
     let body = match content.kind {

@@ -141,11 +141,9 @@ impl Table {
         self.next = self.next.wrapping_add(1);
         self.waiting.insert(key, waker);
         if !self.driven {
-            self.driven = true;
-            // Without a thread there are no timers: the same end as in the original.
-            let thread =
-                thread::Builder::new().name("timers".into()).spawn(|| smol::future::block_on(drive()));
-            thread.expect("a thread for timers can be started");
+            // Where no thread can be had, the next timer tries again.
+            let thread = thread::Builder::new().name("timers".into());
+            self.driven = thread.spawn(|| smol::future::block_on(drive())).is_ok();
         } else if self.armed.is_none_or(|armed| due < armed)
             && let Some(driver) = self.driver.take()
         {
