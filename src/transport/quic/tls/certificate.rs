@@ -107,8 +107,8 @@ impl<'a> Certificate<'a> {
     fn host_key(&self) -> Result<PublicKey, CertificateError> {
         PublicKey::try_decode_protobuf(self.host.key).map_err(|_| match self.host.key {
             // The key type comes first, as field 1.
-            [0x08, 0, ..] => CertificateError::HostKeyType("RSA"),
-            [0x08, 3, ..] => CertificateError::HostKeyType("ECDSA"),
+            [0x08, 0, ..] if !cfg!(feature = "foreign-keys") => CertificateError::HostKeyType("RSA"),
+            [0x08, 3, ..] if !cfg!(feature = "foreign-keys") => CertificateError::HostKeyType("ECDSA"),
             _ => CertificateError::HostKey,
         })
     }

@@ -1,15 +1,16 @@
 //! The certificate that we show, of one fixed shape.
 
+use std::sync::Arc;
+
 use libp2p::identity::Keypair;
 use ring::{
     rand::{SecureRandom, SystemRandom},
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use rustls::{
-    SignatureScheme,
-    crypto::ring::sign::any_ecdsa_type,
-    pki_types::{PrivatePkcs8KeyDer, alg_id},
-    sign::CertifiedKey,
+    SignatureAlgorithm, SignatureScheme,
+    pki_types::alg_id,
+    sign::{CertifiedKey, Signer, SigningKey, public_key_to_spki},
 };
 
 use super::{EXTENSION, Error, PREFIX, der};
@@ -21,30 +22,58 @@ const VALID_UNTIL: &[u8] = b"40960101000000Z";
 
 /// A new certificate for this host key, with the key that signed it.
 ///
-/// On P-256 and not Ed25519: every libp2p implementation takes it, and BoringSSL's default is to refuse the other.
+/// On P-256 and not Ed25519: every libp2p implementation takes it, and BoringSSL's default is to refuse the
+/// other.
 pub(super) fn certificate(host: &Keypair) -> Result<CertifiedKey, Error> {
-    let random = SystemRandom::new();
-    let key =
-        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(|_| Error::Random)?;
-    let key = any_ecdsa_type(&PrivatePkcs8KeyDer::from(key.as_ref()).into())?;
+    let key = P256::generate()?;
+    let spki = public_key_to_spki(&alg_id::ECDSA_P256, key.0.public_key());
     let mut serial = [0; 8];
-    random.fill(&mut serial).map_err(|_| Error::Random)?;
+    SystemRandom::new().fill(&mut serial).map_err(|_| Error::Random)?;
     // Positive, and without leading zeros.
     serial[0] = serial[0] & 0x3f | 0x40;
 
-    let spki = key.public_key().ok_or_else(|| no_signer("it does not know its public half"))?.into_owned();
-    let tbs = to_be_signed(&serial, &spki, &extension(host, &spki)?);
-    let signer = key
-        .choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])
-        .ok_or_else(|| no_signer("it cannot sign"))?;
-    let signature = signer.sign(&tbs)?;
-    let certificate =
-        der::write(der::SEQUENCE, &[&tbs, &algorithm(), &der::write(der::BIT_STRING, &[&[0], &signature])]);
-    Ok(CertifiedKey::new(vec![certificate.into()], key))
+    let body = body(&serial, &spki, &extension(host, &spki)?);
+    let signature = der::write(der::BIT_STRING, &[&[0], &key.sign(&body)?]);
+    let certificate = der::write(der::SEQUENCE, &[&body, &algorithm(), &signature]);
+    Ok(CertifiedKey::new(vec![certificate.into()], Arc::new(key)))
 }
 
-fn no_signer(reason: &str) -> Error {
-    Error::Tls(rustls::Error::General(format!("a key was made, but {reason}")))
+/// A key on P-256. rustls could load it, but only together with all that P-384 needs: 37 kB (x86_64).
+#[derive(Clone, Debug)]
+struct P256(Arc<EcdsaKeyPair>);
+
+impl P256 {
+    fn generate() -> Result<Self, Error> {
+        let random = SystemRandom::new();
+        let encoded = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
+            .map_err(|_| Error::Random)?;
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, encoded.as_ref(), &random)
+            .map(|key| P256(Arc::new(key)))
+            .map_err(|_| Error::Random)
+    }
+}
+
+impl SigningKey for P256 {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&self.scheme()).then(|| -> Box<dyn Signer> { Box::new(self.clone()) })
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for P256 {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let signature = self.0.sign(&SystemRandom::new(), message);
+        signature
+            .map(|signature| signature.as_ref().to_vec())
+            .map_err(|_| rustls::Error::FailedToGetRandomBytes)
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256
+    }
 }
 
 /// `ecdsa-with-SHA256`, as `AlgorithmIdentifier`.
@@ -53,7 +82,7 @@ fn algorithm() -> Vec<u8> {
 }
 
 /// RFC 5280, section 4.1: the `TBSCertificate`. It names nobody.
-fn to_be_signed(serial: &[u8], spki: &[u8], extension: &[u8]) -> Vec<u8> {
+fn body(serial: &[u8], spki: &[u8], extension: &[u8]) -> Vec<u8> {
     let nobody = der::write(der::SEQUENCE, &[]);
     let version_3 = der::write(der::context(0), &[&der::write(der::INTEGER, &[&[2]])]);
     // Before 2050 it has to be UTCTime, which leaves out the century.

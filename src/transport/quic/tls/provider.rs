@@ -1,5 +1,8 @@
-//! The cryptography that a handshake may use: what rustls has on ring, without what no libp2p peer needs.
+//! The cryptography that a handshake may use: of what rustls has on ring, that which libp2p peers use.
 
+use std::sync::Arc;
+
+use libp2p::identity::ed25519;
 use rustls::{
     SignatureScheme, SupportedCipherSuite,
     crypto::{
@@ -7,25 +10,45 @@ use rustls::{
         ring::{
             cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256},
             kx_group::{SECP256R1, X25519},
-            sign::any_ecdsa_type,
         },
     },
-    pki_types::PrivateKeyDer,
+    pki_types::{
+        AlgorithmIdentifier, InvalidSignature, PrivateKeyDer, SignatureVerificationAlgorithm, alg_id,
+    },
     sign::SigningKey,
 };
-use std::sync::Arc;
-use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P384_SHA384, ED25519};
+use webpki::ring::ECDSA_P256_SHA256;
 
-/// The keys and signatures that a certificate may have. What TLS 1.3 has a scheme for, as the handshake is
-/// signed by the same key.
+/// The keys and signatures that a certificate may have.
+///
+/// P-256 is what TLS 1.3 demands and what all of libp2p uses, but for jvm-libp2p, which may use Ed25519. The
+/// specification allows more; P-384 would cost 37 kB and RSA 10 kB at least (x86_64), for nobody.
 pub(super) static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[ECDSA_P256_SHA256, ECDSA_P384_SHA384, ED25519],
+    all: &[ECDSA_P256_SHA256, &Ed25519],
     mapping: &[
         (SignatureScheme::ECDSA_NISTP256_SHA256, &[ECDSA_P256_SHA256]),
-        (SignatureScheme::ECDSA_NISTP384_SHA384, &[ECDSA_P384_SHA384]),
-        (SignatureScheme::ED25519, &[ED25519]),
+        (SignatureScheme::ED25519, &[&Ed25519]),
     ],
 };
+
+/// As host keys have it, which are in the tree anyway: that of ring would cost 63 kB (x86_64).
+#[derive(Debug)]
+struct Ed25519;
+
+impl SignatureVerificationAlgorithm for Ed25519 {
+    fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let key = ed25519::PublicKey::try_from_bytes(key).map_err(|_| InvalidSignature)?;
+        if key.verify(message, signature) { Ok(()) } else { Err(InvalidSignature) }
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ED25519
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ED25519
+    }
+}
 
 pub(super) fn provider() -> CryptoProvider {
     CryptoProvider {
@@ -74,7 +97,8 @@ impl SecureRandom for Ring {
 }
 
 impl KeyProvider for Ring {
-    fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        any_ecdsa_type(&key)
+    /// Never asked, as [`super::own`] makes the only key.
+    fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("keys are made, not loaded".into()))
     }
 }

@@ -17,6 +17,8 @@ fn ours(host: &Keypair) -> Vec<u8> {
 fn valid() -> Vec<Vec<u8>> {
     let mut valid: Vec<_> = hosts().iter().map(ours).collect();
     valid.extend([hex(ED25519), hex(SECP256K1)]);
+    #[cfg(feature = "foreign-keys")]
+    valid.extend([hex(ECDSA), hex(super::vectors::RSA)]);
     for certificate in &valid {
         verify(certificate, today()).expect("a valid certificate");
     }

@@ -44,6 +44,26 @@ pub(super) const MISMATCH: &str = "\
     2dfb17a6fa0f94ee0e2e6a3b9fb6e986f311dee27392058016464bd130930a61022100ba4b937a11c8d3172b81e7cd04aedb79b9\
     78c4379c2b5b24d565dd5d67d3cb3c";
 
+/// Not of the specification: made by `libp2p_tls::certificate::generate` 0.7.0 for an RSA key of 2,048 bits.
+pub(super) const RSA: &str = "\
+    30820358308202fea00302010202147717cd54a2906c6e3aa92025c4cb1b798907b069300a06082a8648ce3d0403023000302017\
+    0d3735303130313030303030305a180f34303936303130313030303030305a30003059301306072a8648ce3d020106082a8648ce\
+    3d030107034200048597a0b92cf2717eb7904efb33fcae4f1a437738e4ab191faab5da2820e518f2001c58e73da87c3fac346bd9\
+    e3ac2999c1ed8a0507b2e037df724b7a7cf86f50a38202523082024e3082024a060a2b0601040183a25a01010101ff0482023730\
+    8202330482012b080012a60230820122300d06092a864886f70d01010105000382010f003082010a0282010100d536f61bb21749\
+    9ee5d373d9d2732151f615f6067c4ceec169e5f9c34c79635ef7d32d19256ae2cb133941c587301fc2a98d3dd98f6d0a5810d216\
+    21d2a9147aaccc4532e7e9ad80df3f9190aafff1cae8a5b20b952c926ed712a65ff31c1d06f448e3aac4a2f6e896b9ed5c425dfb\
+    fe3d06b9c831c869e00f6fc6edbc317d5b632464f70e6acf6e70d4b592f5884299f4df8cb9713d132a7c8934999709cab49d76b9\
+    566122c1e0b4a457c5a33bc2bd46bdabbbe40a77c9557ec587905b31cede91756a8d9d808386e7e73313676950c8a9d8f1684fbd\
+    1059dcc317f2fd64173a8dc30855f0ffd7ecf3a71032fe9633b628afa6e74c1a22ba49e334c37332010203010001048201001d1d\
+    bef454aa6fce2034e6fb14dea6c62d9a04cda8a77a8f485eb9e1e2e334d44f3a7f533eefff5320debbcc7127d9a2ad353ec56a83\
+    22694f2bad9a30d87dce7d8d2f289915a5e6f690b568e69950170af15d396b3cd01fd7cec919b61e7125d8936293da771a39c743\
+    bea5817dd26672e223c59241f2a0ba5c180b173e275fdf71d395eda4367629cc7ba3fcf6246835ef4988dccea34bce76fe46f97f\
+    a52b988b54a484a1f6a2bdf2118cc053d209d9c7fe917ae8d2d7d64e18c1acc7b8d830d98cf9c1d7c44f193cf30b5d959ec598f9\
+    9c9c2a6835192a0135f138b5b2c1efdf74445851c9943dc6aa55f03e815ab5692b8883aff6e0613372139e0c6b52300a06082a86\
+    48ce3d0403020348003045022100d3cbbb5516975e17a6dce1a4748ea5b0f31459c8b46c11050f6d13ad7caeed1302207917bd4e\
+    441d45dd37a9fb8b103659e7460a77b0948379e78319162767e108ee";
+
 pub(super) fn hex(digits: &str) -> Vec<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).expect("a hex digit") as u8;
     digits.as_bytes().chunks(2).map(|pair| digit(&pair[0]) << 4 | digit(&pair[1])).collect()
@@ -61,10 +81,20 @@ fn a_secp256k1_host_is_who_it_says() {
     assert_eq!(peer.to_string(), "16Uiu2HAm2dSCBFxuge46aEt7U1oejtYuBUZXxASHqmcfVmk4gsbx");
 }
 
+#[cfg(feature = "foreign-keys")]
 #[test]
-fn an_ecdsa_host_is_refused_by_name() {
-    // It would be QmZcrvr3r4S3QvwFdae3c2EWTfo792Y14UpzCZurhmiWeX.
+fn ecdsa_and_rsa_hosts_are_who_they_say() {
+    let peer = verify(&hex(ECDSA), today()).expect("a valid certificate");
+    assert_eq!(peer.to_string(), "QmZcrvr3r4S3QvwFdae3c2EWTfo792Y14UpzCZurhmiWeX");
+    let peer = verify(&hex(RSA), today()).expect("a valid certificate");
+    assert_eq!(peer.to_string(), "QmT73Sjo1HQTt1zeGS6j4N8LBcwX3kMWGxfr4AE6fyt8mM");
+}
+
+#[cfg(not(feature = "foreign-keys"))]
+#[test]
+fn ecdsa_and_rsa_hosts_are_refused_by_name() {
     assert_eq!(verify(&hex(ECDSA), today()), Err(CertificateError::HostKeyType("ECDSA")));
+    assert_eq!(verify(&hex(RSA), today()), Err(CertificateError::HostKeyType("RSA")));
 }
 
 #[test]
