@@ -54,7 +54,7 @@ pub(super) async fn punch(
     target: address::Endpoint,
 ) -> Result<(PeerId, Connection), Error> {
     let remote = resolve(&target)?;
-    if !endpoint.expect(remote) {
+    if !endpoint.reserve(remote) {
         return Err(Error::PunchUnderWay { addr: target.to_string() });
     }
     let expectation = Expectation { endpoint: &endpoint, remote };
@@ -79,7 +79,7 @@ struct Expectation<'a> {
 
 impl Expectation<'_> {
     async fn arrived(&self) -> Held {
-        poll_fn(|cx| self.endpoint.poll_expected(self.remote, cx)).await
+        poll_fn(|cx| self.endpoint.poll_reserved(self.remote, cx)).await
     }
 
     /// Sends noise until it is dropped.

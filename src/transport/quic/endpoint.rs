@@ -101,7 +101,7 @@ impl Endpoint {
         Ok(self.hold(id))
     }
 
-    /// A connection that came in and was not expected by [`Self::expect`].
+    /// A connection that came in and was not expected by [`Self::reserve`].
     pub(super) fn poll_incoming(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<(Held, Arrival)> {
         let mut state = self.lock();
         match state.next_arrival() {
@@ -116,9 +116,9 @@ impl Endpoint {
         }
     }
 
-    /// The next connection from `remote` is not reported, but kept for [`Self::poll_expected`]. `false`: it is
+    /// The next connection from `remote` is not reported, but kept for [`Self::poll_reserved`]. `false`: it is
     /// somebody else's already.
-    pub(super) fn expect(&self, remote: SocketAddr) -> bool {
+    pub(super) fn reserve(&self, remote: SocketAddr) -> bool {
         let mut state = self.lock();
         let is_free = !state.expected.contains_key(&remote);
         if is_free {
@@ -127,7 +127,7 @@ impl Endpoint {
         is_free
     }
 
-    pub(super) fn poll_expected(self: &Arc<Self>, remote: SocketAddr, cx: &mut Context<'_>) -> Poll<Held> {
+    pub(super) fn poll_reserved(self: &Arc<Self>, remote: SocketAddr, cx: &mut Context<'_>) -> Poll<Held> {
         let mut state = self.lock();
         match state.expected.get_mut(&remote) {
             Some(Expected::Arrived(id)) => {
@@ -144,7 +144,7 @@ impl Endpoint {
         }
     }
 
-    /// The opposite of [`Self::expect`].
+    /// The opposite of [`Self::reserve`].
     pub(super) fn forget(&self, remote: SocketAddr) {
         let mut state = self.lock();
         if let Some(Expected::Arrived(id)) = state.expected.remove(&remote) {
