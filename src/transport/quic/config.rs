@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -104,63 +105,71 @@ const fn millis(duration: Duration) -> u32 {
     duration.as_millis() as u32
 }
 
-/// The secrets of an endpoint.
+/// The secrets of a transport, and those of one of its sockets.
 #[derive(Clone)]
 pub(super) struct Keys {
     /// Signs stateless resets (RFC 9000, section 10.3), and tells our connection ids from noise. From the
     /// identity, so that a node that was restarted tells its former peers at once, rather than leaving them
     /// to a time-out.
     reset: [u8; 32],
-    connection_ids: u64,
     /// Seals Retry tokens, which live for seconds.
     token: [u8; 32],
-    /// Where quinn-proto's own random numbers begin.
-    seed: [u8; 32],
+    /// Where quinn-proto's own random numbers begin, in tests. They make the nonces of Retry tokens, so
+    /// otherwise each endpoint asks the system.
+    seed: Option<[u8; 32]>,
     pub(super) token_clock: Arc<TokenClock>,
 }
 
 impl Keys {
     fn new(key: &Keypair) -> Result<Self, Error> {
-        let random = Keys::random()?;
-        // Not every kind of key can be derived from (RSA); then the peers have to wait.
-        Ok(match key.derive_secret(b"warren quic stateless reset") {
-            Some(secret) => Keys { reset: secret, connection_ids: first_half(&secret, 1), ..random },
-            None => random,
-        })
-    }
-
-    pub(super) fn random() -> Result<Self, Error> {
         let fresh = || {
             let mut bytes = [0; 32];
             SystemRandom::new().fill(&mut bytes).map(|()| bytes).map_err(|_| Error::Random)
         };
-        Ok(Keys::from_seeds(fresh()?, fresh()?, fresh()?))
+        // Not every kind of key can be derived from (RSA); then the peers have to wait.
+        let reset = key.derive_secret(b"warren quic stateless reset").map_or_else(fresh, Ok)?;
+        Ok(Keys { reset, token: fresh()?, seed: None, token_clock: Arc::default() })
     }
 
-    pub(super) fn from_seeds(reset: [u8; 32], token: [u8; 32], seed: [u8; 32]) -> Self {
-        Keys { connection_ids: first_half(&reset, 1), reset, token, seed, token_clock: Arc::default() }
+    #[cfg(test)]
+    pub(super) fn from_seed(seed: u8) -> Self {
+        let [reset, token, seed] = [0, 1, 2].map(|n| [seed + n; 32]);
+        Keys { reset, token, seed: Some(seed), token_clock: Arc::default() }
+    }
+
+    /// The keys of one socket. Two sockets with one key would reset each other's connections for whoever saw
+    /// a connection id on one and sends it to the other (RFC 9000, section 21.11).
+    pub(super) fn of_socket(&self, addr: SocketAddr) -> Self {
+        Keys { reset: derive(&self.reset, addr.to_string().as_bytes()), ..self.clone() }
     }
 
     pub(super) fn connection_ids(&self) -> HashedConnectionIdGenerator {
-        HashedConnectionIdGenerator::from_key(self.connection_ids)
+        HashedConnectionIdGenerator::from_key(self.connection_id_key())
     }
 
     pub(super) fn endpoint_config(&self) -> Arc<EndpointConfig> {
         let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset)));
-        let key = self.connection_ids;
+        let key = self.connection_id_key();
         config
             .cid_generator(move || -> Box<dyn ConnectionIdGenerator> {
                 Box::new(HashedConnectionIdGenerator::from_key(key))
             })
-            .rng_seed(Some(self.seed));
+            .rng_seed(self.seed);
         Arc::new(config)
+    }
+
+    fn connection_id_key(&self) -> u64 {
+        let secret = derive(&self.reset, b"connection ids");
+        secret.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 
-/// A number made of a secret in such a way that it says nothing about the secret.
-fn first_half(secret: &[u8; 32], purpose: u8) -> u64 {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), &[purpose]);
-    tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+/// A secret made of another one in such a way that it says nothing about that.
+fn derive(secret: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose);
+    let mut derived = [0; 32];
+    derived.copy_from_slice(tag.as_ref());
+    derived
 }
 
 /// The time in Retry tokens: since the endpoint began, told by the core. A router's wall clock jumps by
@@ -179,5 +188,22 @@ impl TokenClock {
 impl TimeSource for TokenClock {
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn_proto::ConnectionIdGenerator;
+
+    use super::*;
+
+    #[test]
+    fn a_restarted_node_knows_the_ids_it_gave_and_other_sockets_do_not() {
+        let key = Keypair::generate_ed25519();
+        let addr = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let ids = |port| Keys::new(&key).expect("randomness").of_socket(addr(port)).connection_ids();
+        let id = ids(4001).generate_cid();
+        assert!(ids(4001).validate(&id).is_ok());
+        assert!(ids(4002).validate(&id).is_err());
     }
 }

@@ -61,7 +61,7 @@ impl Endpoint {
     ) -> io::Result<Arc<Self>> {
         let socket = Arc::new(Socket::bind(addr)?);
         let server = listening.then(|| setup.server());
-        let core = Core::new(&setup.keys, server, socket.never_fragments());
+        let core = Core::new(&setup.keys.of_socket(socket.local), server, socket.never_fragments());
         if listening {
             sockets.add(&socket);
         }

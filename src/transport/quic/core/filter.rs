@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     fn filter() -> (Filter, Vec<u8>) {
-        let keys = Keys::from_seeds([1; 32], [2; 32], [3; 32]);
+        let keys = Keys::from_seed(1);
         let id = keys.connection_ids().generate_cid();
         (Filter::new(&keys), id.to_vec())
     }

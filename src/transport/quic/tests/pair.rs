@@ -52,8 +52,7 @@ pub(super) struct Side {
 impl Side {
     fn new(seed: u8, addr: &str) -> Self {
         let key = Keypair::ed25519_from_bytes([seed; 32]).expect("a key");
-        let keys = Keys::from_seeds([seed; 32], [seed + 1; 32], [seed + 2; 32]);
-        let setup = Setup::with_keys(&key, keys).expect("TLS");
+        let setup = Setup::with_keys(&key, Keys::from_seed(seed)).expect("TLS");
         Side {
             core: Core::new(&setup.keys, Some(setup.server()), true),
             addr: addr.parse().expect("an address"),
