@@ -391,7 +391,7 @@ pub const QUIC_RETRY_ABOVE: usize = 12;
 
 /// Inbound handshakes per socket above which others are turned away. Unit: handshakes.
 ///
-/// Each holds a TLS session and its buffers, about 30 kB: 720 kB.
+/// Each holds a TLS session and its buffers, about 25 kB: 600 kB.
 pub const QUIC_HALF_OPEN: usize = 24;
 
 /// Answers without a connection that wait for the socket. Unit: datagrams, of at most 1,200 bytes.

@@ -186,6 +186,9 @@ impl Transport {
             IpAddr::V4(_) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), 0),
             IpAddr::V6(_) => (SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), 1),
         };
+        if self.driver.is_closed() {
+            return Err(io::Error::other(Error::NoDriver));
+        }
         if let PortUse::New = port_use {
             return Ok(Source::Own(self.open(any, false)?));
         }

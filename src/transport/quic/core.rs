@@ -233,6 +233,15 @@ impl Core {
         }
     }
 
+    /// Nothing will be sent or received any more: everybody who waits for something is told.
+    pub(super) fn end(&mut self) {
+        for link in self.links.values_mut() {
+            link.end();
+        }
+        self.timers.clear();
+        self.ready.clear();
+    }
+
     /// Whether no connection is left, be it only to answer late packets of a closed one.
     pub(super) fn is_empty(&self) -> bool {
         self.links.is_empty()
@@ -250,9 +259,9 @@ impl Core {
         (self.links.len(), self.timers.len())
     }
 
-    /// Decides about a handshake. It costs a TLS session, about 10 kB, and a signature: the first few are
-    /// free, then the other end has to show that it receives what we send to its address (RFC 9000, section
-    /// 8.1), and at some point there is no place.
+    /// Decides about a handshake. It costs memory ([`limits::QUIC_HALF_OPEN`]) and a signature: the first few
+    /// are free, then the other end has to show that it receives what we send to its address (RFC 9000,
+    /// section 8.1), and at some point there is no place.
     fn admit(&mut self, now: Instant, incoming: Incoming, mut answer: Vec<u8>) {
         let validated = incoming.remote_address_validated();
         // Those that were finished faster than anybody picks them up count as well.

@@ -148,6 +148,13 @@ impl EndpointDriver {
     }
 }
 
+impl Drop for EndpointDriver {
+    /// Nobody shall wait for what cannot come.
+    fn drop(&mut self) {
+        self.endpoint.lock().end();
+    }
+}
+
 impl Future for EndpointDriver {
     type Output = ();
 
@@ -161,7 +168,8 @@ impl Future for EndpointDriver {
         state.core.handle_timeout(now);
         again |= this.send(&mut state, now, cx);
         state.wake_transport();
-        if this.unsent.is_none() && state.end() {
+        if this.unsent.is_none() && state.is_over() {
+            state.end();
             return Poll::Ready(());
         }
         // A socket that is full is not asked by a timer either: what is due then can wait as well.

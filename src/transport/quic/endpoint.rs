@@ -95,6 +95,10 @@ impl Endpoint {
         remote: SocketAddr,
     ) -> Result<Held, ConnectError> {
         let mut state = self.lock();
+        if state.has_ended {
+            // The listener was removed between the call of `dial` and the first poll of what it returned.
+            return Err(ConnectError::EndpointStopping);
+        }
         let id = state.core.connect(Instant::now(), config, remote)?;
         state.wake_driver();
         drop(state);
@@ -189,10 +193,15 @@ impl Endpoint {
 }
 
 impl State {
-    /// Whether the driver has nothing to live for. It ends then.
-    pub(super) fn end(&mut self) -> bool {
-        self.has_ended = self.is_closing && self.core.is_empty() && !self.core.wants_transmit();
-        self.has_ended
+    /// Whether the driver has nothing to live for.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_closing && self.core.is_empty() && !self.core.wants_transmit()
+    }
+
+    /// The driver has ended, because it was over or because somebody dropped it.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+        self.core.end();
     }
 
     /// Who has work for the driver calls [`Self::wake_driver`] from now on.

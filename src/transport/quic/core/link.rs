@@ -347,6 +347,15 @@ impl Link {
         }
     }
 
+    /// The connection ends without a word to the peer.
+    pub(super) fn end(&mut self) {
+        self.lose(ConnectionError::LocallyClosed);
+        self.is_drained = true;
+        self.deadline = None;
+        self.close = Close::Sent;
+        wake(&mut self.waiting.closed);
+    }
+
     /// Whether this connection is one that can follow us to another address.
     pub(super) fn migrate(&mut self) -> bool {
         let can = self.quic.side() == Side::Client && self.handshake_by.is_none() && self.lost.is_none();

@@ -401,6 +401,38 @@ fn a_removed_listener_says_goodbye_and_its_connections_stay() {
 }
 
 #[test]
+fn without_its_driver_a_connection_is_lost() {
+    let executor = smol::LocalExecutor::new();
+    run(&executor, async {
+        let (mut server, addr) = Node::listening(&executor, LOOPBACKS[0]).await;
+        let mut client = Node::new(&executor);
+        let (dialled, _) = futures::join!(client.dial(&addr, REUSE), server.accept());
+        let mut dialled = dialled.expect("a connection").1;
+        let mut stream = open(&mut dialled).await;
+        client.driver.cancel().await;
+        assert!(matches!(lost(&mut dialled).await, Error::Lost(_)));
+        assert!(stream.read(&mut [0]).await.is_err() && stream.write(&[0]).await.is_err());
+        close(dialled).await;
+        assert_eq!(stream.close().await.expect_err("gone").kind(), io::ErrorKind::NotConnected);
+    });
+}
+
+#[test]
+fn a_dial_whose_socket_has_ended_fails() {
+    let executor = smol::LocalExecutor::new();
+    run(&executor, async {
+        let mut client = Node::new(&executor);
+        let id = client.listen(LOOPBACKS[0]);
+        client.next_address().await;
+        let dial = client.transport.dial(multiaddr("/ip4/127.0.0.1/udp/9/quic-v1"), REUSE).expect("dialable");
+        client.transport.remove_listener(id);
+        drop(client.transport);
+        client.driver.await;
+        assert!(matches!(dial.await, Err(Error::Dial { .. })));
+    });
+}
+
+#[test]
 fn two_transports_may_not_have_the_same_port() {
     let executor = smol::LocalExecutor::new();
     run(&executor, async {
@@ -459,6 +491,10 @@ fn without_its_driver_a_transport_says_so() {
     drop(driver);
     match transport.listen_on(ListenerId::next(), multiaddr(LOOPBACKS[0])) {
         Err(TransportError::Other(error)) => assert!(error.to_string().contains("driver"), "{error}"),
+        other => panic!("unexpected result: {other:?}"),
+    }
+    match transport.dial(multiaddr("/ip4/127.0.0.1/udp/9/quic-v1"), REUSE).err() {
+        Some(TransportError::Other(error)) => assert!(error.to_string().contains("driver"), "{error}"),
         other => panic!("unexpected result: {other:?}"),
     }
 }
