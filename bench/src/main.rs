@@ -3,13 +3,16 @@
 mod footprint;
 mod gossip;
 mod interop;
+mod link;
 mod mesh;
 mod node;
 mod process;
 mod program;
+mod relay;
 mod scratch;
 mod table;
 mod tally;
+mod transport;
 
 use std::process::ExitCode;
 
@@ -28,6 +31,8 @@ enum Command {
     Gossip(gossip::Args),
     Footprint(footprint::Args),
     Interop(interop::Args),
+    Link(link::Args),
+    Transport(transport::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +41,8 @@ fn main() -> ExitCode {
         Command::Gossip(args) => gossip::run(args),
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),
+        Command::Link(args) => link::run(args),
+        Command::Transport(args) => transport::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -79,6 +79,32 @@ impl fmt::Display for KeyType {
     }
 }
 
+/// A transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Quic,
+    Tcp,
+}
+
+impl Carrier {
+    /// What the programs that carry streams call it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Carrier::Quic => "quic",
+            Carrier::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Carrier::Quic => "QUIC",
+            Carrier::Tcp => "TCP",
+        })
+    }
+}
+
 /// How to start one node.
 pub(crate) struct Setup<'a> {
     pub(crate) key: Key<'a>,
@@ -135,6 +161,26 @@ impl Program {
         Node::start(&format!("{} {name}", self.kind), command, tap)
     }
 
+    /// Starts a warren that has one transport only. It says `first` as soon as somebody is there.
+    pub(crate) fn start_warren(
+        &self,
+        name: &str,
+        seed: u64,
+        carrier: Carrier,
+        first: Option<&str>,
+        scratch: &Scratch,
+    ) -> Result<Node> {
+        let mut command = Command::new(&self.path);
+        command.args(["run", "--json", "--room", ROOM, "--secret-key-seed", &seed.to_string()]);
+        command.arg("--state-dir").arg(scratch.state_dir(name)?);
+        command.args(match carrier {
+            Carrier::Quic => ["--quic-only", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"],
+            Carrier::Tcp => ["--tcp-only", "--listen", "/ip4/127.0.0.1/tcp/0"],
+        });
+        command.args(first.map(|text| ["--publish", text]).into_iter().flatten()).env_remove("RUST_LOG");
+        Node::start(&format!("{} {carrier} {name}", self.kind), command, None)
+    }
+
     /// Has the reference peer write the key file of this seed.
     pub(crate) fn write_key(&self, key_type: KeyType, seed: u64, path: &Path) -> Result<()> {
         ensure!(self.kind == Kind::Reference, "only the reference peer writes key files");
@@ -188,7 +234,7 @@ fn program(
 
 /// Builds one package of this repository and returns where cargo put its binary. Each is built by a command of its
 /// own, so that the features of one never reach the other.
-fn build(manifest: &str, name: &str, profile: Profile) -> Result<PathBuf> {
+pub(crate) fn build(manifest: &str, name: &str, profile: Profile) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
