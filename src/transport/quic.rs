@@ -40,6 +40,8 @@ mod dial;
 mod driver;
 mod endpoint;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod listener;
 mod socket;
 mod stream;

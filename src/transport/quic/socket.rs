@@ -98,7 +98,7 @@ pub(super) struct Receiver {
     /// Bytes of one of the buffers, which lie side by side.
     each: usize,
     metas: [RecvMeta; limits::QUIC_RECEIVE_BUFFERS],
-    /// The socket may hold something. Saves asking the kernel whenever the driver was woken for other reasons.
+    /// The socket may hold something. Saves asking the kernel a second time in one turn.
     is_readable: bool,
 }
 
@@ -123,8 +123,12 @@ impl Receiver {
     ) -> Poll<io::Result<()>> {
         let count = loop {
             if !self.is_readable {
-                ready!(socket.io.poll_readable(cx))?;
+                // The next turn asks the kernel first. async-io takes an event that comes in the tick of its
+                // reactor in which it was asked for to be an old one: it wakes the task, and is readable only
+                // after being asked, and waking it, once more. A reactor that has a thread of its own is in that
+                // tick whenever a task asks.
                 self.is_readable = true;
+                ready!(socket.io.poll_readable(cx))?;
             }
             let mut slices = self.buffers.chunks_exact_mut(self.each).map(IoSliceMut::new);
             let mut slices: [_; limits::QUIC_RECEIVE_BUFFERS] =

@@ -53,7 +53,7 @@ use rustls::{
     ClientConfig, ServerConfig, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
     crypto::CryptoProvider,
-    pki_types::CertificateDer,
+    pki_types::{CertificateDer, UnixTime},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
     version::TLS13,
@@ -87,6 +87,11 @@ pub fn server_config(key: &Keypair) -> Result<ServerConfig, Error> {
 /// Checks no signature, as the handshake did so. Never fails on what a handshake accepted.
 pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<PeerId, CertificateError> {
     Certificate::only(chain)?.peer_id()
+}
+
+/// Reads a certificate and checks it at a time, as a handshake does: for fuzzing.
+pub(super) fn verify(certificate: &[u8], now: UnixTime) -> Result<PeerId, CertificateError> {
+    Certificate::read(certificate)?.verify(now)
 }
 
 /// What a host shows of itself: a certificate and its key. Made once per process and cheap to clone.
