@@ -172,7 +172,6 @@ impl Future for EndpointDriver {
             state.end();
             return Poll::Ready(());
         }
-        // A socket that is full is not asked by a timer either: what is due then can wait as well.
         again |= this.arm(state.core.poll_timeout(), cx);
         if again {
             cx.waker().wake_by_ref();
