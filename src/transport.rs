@@ -4,6 +4,7 @@
 mod address;
 #[cfg(feature = "dns")]
 pub mod dns;
+mod netlink;
 pub mod tcp;
 
 use libp2p::{
