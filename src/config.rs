@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use crate::{
     cli, identity, limits,
     rooms::{NameError, Nick, Room},
+    transport::Carriers,
 };
 
 /// A node's configuration.
@@ -18,6 +19,8 @@ use crate::{
 pub struct Config {
     /// Where to accept connections.
     pub listen: Vec<Multiaddr>,
+    /// What connections are made of.
+    pub carriers: Carriers,
     /// Whom to connect and reconnect to.
     pub bootstrap: Vec<Multiaddr>,
     /// Addresses of ours that only the operator knows.
@@ -83,6 +86,7 @@ pub enum ConfigError {
     KeyType(String),
     #[error("--{0} and --{1} exclude each other; give one of them")]
     Conflict(&'static str, &'static str),
+    #[cfg(not(feature = "quic"))]
     #[error("--quic-only cannot be used: this warren was built without QUIC; leave it out to use TCP")]
     NoQuic,
     #[error("--{option} was given more than {most} times; leave some out")]
@@ -164,15 +168,10 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
 }
 
 fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Config, ConfigError> {
-    if words.tcp_only && words.quic_only {
-        return Err(ConfigError::Conflict("tcp-only", "quic-only"));
-    }
-    if words.quic_only {
-        return Err(ConfigError::NoQuic);
-    }
+    let carriers = carriers(words.tcp_only, words.quic_only)?;
     let listen = match words.listen.is_empty() {
-        true => everywhere(port, !words.no_ipv6),
-        false => addresses("listen", &words.listen, listenable)?,
+        true => everywhere(port, !words.no_ipv6, carriers),
+        false => addresses("listen", &words.listen, |addr| listenable(addr, carriers))?,
     };
     let mut rooms = Vec::new();
     let names: Vec<&str> = match words.room.is_empty() {
@@ -197,6 +196,7 @@ fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Confi
     }
     Ok(Config {
         listen,
+        carriers,
         bootstrap: addresses("bootstrap", &words.bootstrap, dialable)?,
         external: addresses("external", &words.external, dialable)?,
         rooms,
@@ -295,17 +295,38 @@ fn list(first: Vec<String>, mut then: Vec<String>) -> Vec<String> {
     then
 }
 
-/// All interfaces. Without a port the system picks a free one per family.
-fn everywhere(port: u16, ipv6: bool) -> Vec<Multiaddr> {
-    let v4 = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into())).with(Protocol::Tcp(port));
-    let v6 = Multiaddr::empty().with(Protocol::Ip6([0u16; 8].into())).with(Protocol::Tcp(port));
-    if ipv6 { vec![v4, v6] } else { vec![v4] }
+fn carriers(tcp_only: bool, quic_only: bool) -> Result<Carriers, ConfigError> {
+    match (tcp_only, quic_only) {
+        (false, false) => Ok(Carriers::All),
+        (true, false) => Ok(Carriers::Tcp),
+        #[cfg(feature = "quic")]
+        (false, true) => Ok(Carriers::Quic),
+        #[cfg(not(feature = "quic"))]
+        (false, true) => Err(ConfigError::NoQuic),
+        (true, true) => Err(ConfigError::Conflict("tcp-only", "quic-only")),
+    }
+}
+
+/// All interfaces. Without a port the system picks a free one per family and carrier.
+fn everywhere(port: u16, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
+    let v4 = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into()));
+    let v6 = Multiaddr::empty().with(Protocol::Ip6([0u16; 8].into()));
+    let mut addrs = Vec::new();
+    for ip in if ipv6 { vec![v4, v6] } else { vec![v4] } {
+        if carriers.has_tcp() {
+            addrs.push(ip.clone().with(Protocol::Tcp(port)));
+        }
+        if carriers.has_quic() {
+            addrs.push(ip.with(Protocol::Udp(port)).with(Protocol::QuicV1));
+        }
+    }
+    addrs
 }
 
 fn addresses(
     option: &'static str,
     words: &[String],
-    check: fn(&Multiaddr) -> Result<(), &'static str>,
+    check: impl Fn(&Multiaddr) -> Result<(), &'static str>,
 ) -> Result<Vec<Multiaddr>, ConfigError> {
     at_most(option, words.len(), limits::ADDRESSES)?;
     let parse = |word: &String| {
@@ -320,10 +341,19 @@ fn addresses(
     words.iter().map(parse).collect()
 }
 
-fn listenable(addr: &Multiaddr) -> Result<(), &'static str> {
+fn listenable(addr: &Multiaddr, carriers: Carriers) -> Result<(), &'static str> {
     let mut parts = addr.iter();
+    let is_ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(Protocol::Ip4(_) | Protocol::Ip6(_)), Some(Protocol::Tcp(_)), None) => Ok(()),
+        (Some(Protocol::Tcp(_)), None, _) if is_ip && carriers.has_tcp() => Ok(()),
+        (Some(Protocol::Tcp(_)), None, _) if is_ip => Err("--quic-only excludes it"),
+        (Some(Protocol::Udp(_)), Some(Protocol::QuicV1), None) if is_ip && carriers.has_quic() => Ok(()),
+        (Some(Protocol::Udp(_)), Some(Protocol::QuicV1), None) if is_ip && cfg!(feature = "quic") => {
+            Err("--tcp-only excludes it")
+        }
+        _ if cfg!(feature = "quic") => {
+            Err("listening takes an IP address and a TCP port, or /udp/PORT/quic-v1, nothing more")
+        }
         _ => Err("listening takes an IP address and a TCP port, nothing more"),
     }
 }
@@ -350,11 +380,20 @@ pub fn dialable(addr: &Multiaddr) -> Result<(), &'static str> {
         }
         _ => return Err("it must begin with an IP address or a name"),
     }
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(Protocol::Tcp(0)), ..) => Err("port 0 is no port to dial"),
-        (Some(Protocol::Tcp(_)), None | Some(Protocol::P2p(_)), None) => Ok(()),
-        (Some(Protocol::Tcp(_)), ..) => Err("after /tcp/PORT only /p2p/PEER can follow"),
-        _ => Err("a TCP port must follow"),
+    let (port, is_quic) = match parts.next() {
+        Some(Protocol::Tcp(port)) => (port, false),
+        #[cfg(feature = "quic")]
+        Some(Protocol::Udp(port)) if parts.next() == Some(Protocol::QuicV1) => (port, true),
+        #[cfg(feature = "quic")]
+        _ => return Err("/tcp/PORT or /udp/PORT/quic-v1 must follow"),
+        #[cfg(not(feature = "quic"))]
+        _ => return Err("a TCP port must follow"),
+    };
+    match (parts.next(), parts.next()) {
+        _ if port == 0 => Err("port 0 is no port to dial"),
+        (None | Some(Protocol::P2p(_)), None) => Ok(()),
+        _ if is_quic => Err("after /quic-v1 only /p2p/PEER can follow"),
+        _ => Err("after /tcp/PORT only /p2p/PEER can follow"),
     }
 }
 

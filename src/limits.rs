@@ -97,6 +97,14 @@ pub const CONNECTIONS: u32 = 100;
 /// Connections to one peer: two happen when both dial at the same time.
 pub const CONNECTIONS_PER_PEER: u32 = 2;
 
+/// How long two connections to one peer are left alone: identify and the exchange of subscriptions are done
+/// by then.
+pub const SURPLUS_GRACE: Duration = Duration::from_secs(5);
+
+/// How long no message must have come or gone before the worse of two connections is closed: longer than any
+/// message is under way.
+pub const SURPLUS_QUIET: Duration = Duration::from_secs(2);
+
 /// Inbound connections still in their handshake.
 pub const PENDING_INBOUND: u32 = 32;
 
@@ -323,3 +331,128 @@ pub const DNS_HOSTS_BYTES: u64 = 4 * 1024 * 1024;
 const _: () = assert!(DNS_TRIES <= DNS_TRIES_MAX);
 const _: () = assert!(DNS_TRY_TIMEOUT.as_millis() * 2 < DNS_LOOKUP_TIMEOUT.as_millis());
 const _: () = assert!(DNS_UDP_BYTES < DNS_TCP_BYTES && DNS_TCP_BYTES <= u16::MAX as usize);
+
+// ---- QUIC ---------------------------------------------------------------------------------------
+
+/// Longest certificate that is looked at. Unit: bytes.
+///
+/// Ours has 400; one with an RSA key of 8,192 bits, for a host with another such, would have 4,300.
+pub const QUIC_CERTIFICATE_BYTES: usize = 8 * 1024;
+
+/// A clock that shows less than this is wrong. Unit: seconds since 1970; this is the start of 2026.
+///
+/// Routers without a clock chip boot in 1970, or whenever their firmware was built, and may stay there.
+pub const CLOCK_FLOOR: u64 = 1_767_225_600;
+
+// The certificate reader knows no longer lengths than two bytes hold.
+const _: () = assert!(QUIC_CERTIFICATE_BYTES <= u16::MAX as usize);
+
+// ---- QUIC ---------------------------------------------------------------------------------------
+
+/// Streams that a peer may have open on one QUIC connection. Unit: streams. As with yamux.
+pub const QUIC_STREAMS: u32 = YAMUX_STREAMS as u32;
+
+/// Bytes of one stream that may be under way or wait to be read. Unit: bytes.
+///
+/// 256 KiB, as yamux begins with: fifteen of the largest messages, and 5 MB/s at 50 ms.
+pub const QUIC_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of all streams of one connection, likewise. Unit: bytes.
+///
+/// What a hostile peer can make one connection hold: a sixteenth of what it could with yamux. A flood of
+/// all [`CONNECTIONS`] at once would be 50 MB, but an honest node reads what it gets, and holds nothing.
+pub const QUIC_WINDOW: u32 = 512 * 1024;
+
+/// Bytes of one connection that may be written and not acknowledged. Unit: bytes.
+///
+/// The other half of [`QUIC_WINDOW`]: more would not get through to a peer like us.
+pub const QUIC_SEND_WINDOW: u64 = 512 * 1024;
+
+/// Bytes of handshake that may arrive out of order. Unit: bytes. A libp2p handshake has about 1,500.
+pub const QUIC_CRYPTO_BUFFER: usize = 8 * 1024;
+
+/// A QUIC connection that is silent for so long is lost. Unit: time.
+///
+/// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies is
+/// noticed within this and [`QUIC_KEEP_ALIVE`]. What we say is repeated at intervals that double, so an outage
+/// of half this time is survived.
+pub const QUIC_IDLE: Duration = Duration::from_secs(18);
+
+/// A QUIC connection says something after being silent for so long. Unit: time.
+///
+/// RFC 4787, REQ-5, wants NATs to keep a UDP mapping for 2 minutes; many home routers give it 30 s. So one
+/// keep-alive may be lost and the next still comes in time.
+pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(11);
+
+/// How long a QUIC handshake may take, dialled or accepted. Unit: time. The same patience as with TCP.
+pub const QUIC_HANDSHAKE_TIMEOUT: Duration = TCP_DIAL_TIMEOUT;
+
+/// Inbound handshakes per socket above which an address must prove that it receives. Unit: handshakes.
+///
+/// The proof (Retry) costs an honest peer a round trip, so a lab that starts together is spared.
+pub const QUIC_RETRY_ABOVE: usize = 12;
+
+/// Inbound handshakes per socket above which others are turned away. Unit: handshakes.
+///
+/// Each holds a TLS session and its buffers, about 25 kB: 600 kB.
+pub const QUIC_HALF_OPEN: usize = 24;
+
+/// Answers without a connection that wait for the socket. Unit: datagrams, of at most 1,200 bytes.
+pub const QUIC_REPLIES: usize = 32;
+
+/// Buffers for one receiving system call. Unit: buffers.
+///
+/// With GRO each has room for 64 KiB, which is address space rather than memory: pages that no datagram
+/// touched cost nothing.
+pub const QUIC_RECEIVE_BUFFERS: usize = 8;
+
+/// Receiving system calls before anything else gets its turn. Unit: calls.
+///
+/// Four full ones without GRO are 32 datagrams, about a millisecond of decryption on a router.
+pub const QUIC_RECEIVE_CALLS: usize = 4;
+
+/// Sending system calls before anything else gets its turn. Unit: calls, of [`QUIC_SEGMENTS`] datagrams.
+pub const QUIC_SEND_CALLS: usize = 32;
+
+/// Datagrams of one connection in one sending system call. Unit: datagrams.
+///
+/// What congestion control lets out as a burst (RFC 9002, section 7.7), and 15 kB of buffer.
+pub const QUIC_SEGMENTS: usize = 10;
+
+/// Errors of a receiving socket, one after the other, before it pauses. Unit: errors.
+///
+/// Each is about one datagram; the bound is for a kernel that keeps reporting the same one.
+pub const QUIC_RECEIVE_ERRORS: usize = 16;
+
+/// How long such a pause is. Unit: time.
+pub const QUIC_RECEIVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Head start of a QUIC dial over the TCP dials of the same peer. Unit: time. RFC 8305, section 5.
+pub const QUIC_HEAD_START: Duration = DNS_DIAL_STAGGER;
+
+/// Shortest and longest time between two packets that open a way through our NAT. Unit: time.
+///
+/// As the DCUtR specification wants it.
+pub const PUNCH_INTERVAL: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
+
+/// How long a hole is punched before it is given up. Unit: time.
+///
+/// The other side dials as we begin, give or take a round trip; upstream libp2p waits as long.
+pub const PUNCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of such a packet, which are random. Unit: bytes. As upstream libp2p has it.
+pub const PUNCH_BYTES: usize = 64;
+
+/// Datagrams that are not QUIC waiting for the one who asked for them. Unit: datagrams.
+pub const SIDE_DATAGRAMS: usize = 64;
+
+/// Longest such datagram. Unit: bytes. STUN messages stay below this on every path (RFC 8489, section 6.1).
+pub const SIDE_BYTES: usize = 548;
+
+const _: () = assert!(QUIC_STREAM_WINDOW <= QUIC_WINDOW && QUIC_WINDOW as u64 <= QUIC_SEND_WINDOW);
+const _: () = assert!(QUIC_STREAM_WINDOW as usize > 2 * GOSSIP_RPC_BYTES);
+const _: () = assert!(QUIC_WINDOW as usize * 16 <= YAMUX_STREAMS * 256 * 1024);
+const _: () = assert!(QUIC_KEEP_ALIVE.as_secs() + QUIC_IDLE.as_secs() < DEAD_LINK.as_secs());
+const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30 && QUIC_KEEP_ALIVE.as_secs() < QUIC_IDLE.as_secs());
+const _: () = assert!(QUIC_RETRY_ABOVE < QUIC_HALF_OPEN && QUIC_HALF_OPEN <= PENDING_INBOUND as usize);
+const _: () = assert!(PUNCH_TIMEOUT.as_millis() < QUIC_HANDSHAKE_TIMEOUT.as_millis());

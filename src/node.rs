@@ -114,7 +114,9 @@ impl Node {
         executor: Arc<Executor<'static>>,
     ) -> Result<(Self, Handle), StartError> {
         let peer = key.public().to_peer_id();
-        let transport = transport::build(&key).map_err(|e| StartError::Transport(e.to_string()))?;
+        let (transport, driver) =
+            transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
+        executor.spawn(driver).detach();
         let again = Again::default();
         let behaviour = Behaviour::new(&key, config.plain, &again).map_err(StartError::Gossip)?;
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
@@ -218,12 +220,18 @@ impl Node {
     fn next_due(&self) -> Option<Instant> {
         let announcements = self.rooms.values().filter(|_| !self.plain).map(|room| room.announcer.due());
         let retry = self.outgoing.as_ref().map(Outgoing::due);
-        announcements.chain(retry).chain(self.bootstraps.next_due()).chain([self.expire_due]).min()
+        announcements
+            .chain(retry)
+            .chain(self.bootstraps.next_due())
+            .chain(self.links.next_due())
+            .chain([self.expire_due])
+            .min()
     }
 
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
         self.dial_bootstraps(now);
+        self.close_surplus(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {

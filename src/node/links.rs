@@ -8,7 +8,9 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
-    identify, ping,
+    identify,
+    multiaddr::Protocol,
+    ping,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 
@@ -18,7 +20,7 @@ use super::{
     behaviour::BehaviourEvent,
     dial_trouble, jitter, peers,
 };
-use crate::config;
+use crate::{config, limits};
 
 /// All connections, by peer. Its size is bounded by [`crate::limits::CONNECTIONS`].
 #[derive(Default)]
@@ -26,6 +28,15 @@ pub(super) struct Links {
     peers: HashMap<PeerId, Peer>,
     /// Dials that a face asked for: it wants to hear of a failure.
     asked: HashMap<ConnectionId, Multiaddr>,
+    surplus: Option<Surplus>,
+}
+
+/// Some peer has more connections than it needs, and it is ours to close them.
+struct Surplus {
+    /// When to look whether they can be closed.
+    due: Instant,
+    /// The messages sent and shown when we last looked.
+    messages: Option<(u32, u32)>,
 }
 
 /// A connected peer.
@@ -40,27 +51,42 @@ impl Links {
     pub(super) fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
+
+    /// When [`Node::close_surplus`] has something to do.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.surplus.as_ref().map(|surplus| surplus.due)
+    }
+}
+
+impl Peer {
+    /// All connections but the best: QUIC goes before TCP (one lost packet holds up one stream, and the
+    /// connection survives a change of address), and an older one before a younger.
+    fn surplus(&self) -> Vec<ConnectionId> {
+        let is_tcp = |addr: &Multiaddr| !addr.iter().any(|part| part == Protocol::QuicV1);
+        let mut ids: Vec<_> = self.connections.iter().map(|(id, addr)| (is_tcp(addr), *id)).collect();
+        ids.sort();
+        ids.into_iter().skip(1).map(|(_, id)| id).collect()
+    }
 }
 
 impl Node {
     /// Dials the bootstrap addresses that are due.
     pub(super) fn dial_bootstraps(&mut self, now: Instant) {
-        while let Some((i, addr)) = self.bootstraps.due(now) {
-            let addr = addr.clone();
-            let opts = dial_opts(&addr);
+        while let Some((i, addrs)) = self.bootstraps.due(now) {
+            let (peer, list, opts) = (addrs.first().and_then(peers::peer_of), list(addrs), dial_opts(addrs));
             let id = opts.connection_id();
             self.bootstraps.dialing(i, id);
             match self.swarm.dial(opts) {
-                Ok(()) => log::debug!("dialling {addr}"),
+                Ok(()) => log::debug!("dialling {list}"),
                 // A connection to this peer is there already or about to be.
-                Err(DialError::DialPeerConditionFalse(_)) => match peers::peer_of(&addr) {
+                Err(DialError::DialPeerConditionFalse(_)) => match peer {
                     Some(peer) if self.links.peers.contains_key(&peer) => {
                         self.bootstraps.connected(id, peer, now);
                     }
                     _ => self.bootstraps.failed_at_once(i, now, jitter()),
                 },
                 Err(e) => {
-                    log::warn!("cannot dial {addr}: {}", dial_trouble(&e));
+                    log::warn!("cannot dial {list}: {}", dial_trouble(&e));
                     self.bootstraps.failed_at_once(i, now, jitter());
                 }
             }
@@ -71,7 +97,7 @@ impl Node {
     pub(super) fn connect(&mut self, addr: Multiaddr) -> Result<(), Refusal> {
         let refusal = |why: String| Refusal::Dial { addr: addr.clone(), why };
         config::dialable(&addr).map_err(|why| refusal(why.into()))?;
-        let opts = dial_opts(&addr);
+        let opts = dial_opts(std::slice::from_ref(&addr));
         let id = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => {
@@ -122,6 +148,26 @@ impl Node {
                 log::debug!("connection from {send_back_addr} failed: {error}");
             }
             _ => {}
+        }
+    }
+
+    /// Closes connections that a peer has beside a better one, when no message has come or gone for a while:
+    /// what is under way on a connection that closes is lost, and gossip does not always bring it again. A
+    /// node that is never quiet keeps them, which costs some memory and no message.
+    pub(super) fn close_surplus(&mut self, now: Instant) {
+        let Some(surplus) = self.links.surplus.as_mut().filter(|surplus| surplus.due <= now) else { return };
+        let messages = Some((self.stats.sent, self.stats.delivered));
+        if surplus.messages != messages {
+            *surplus = Surplus { due: now + limits::SURPLUS_QUIET, messages };
+            return;
+        }
+        self.links.surplus = None;
+        let local = *self.swarm.local_peer_id();
+        for (peer, link) in self.links.peers.iter().filter(|(peer, _)| local > **peer) {
+            for id in link.surplus() {
+                log::debug!("closing the second connection to {peer}");
+                self.swarm.close_connection(id);
+            }
         }
     }
 
@@ -182,6 +228,11 @@ impl Node {
             agent: None,
         });
         link.connections.insert(id, addr.clone());
+        // One of the two ends decides, or each might close the connection that the other one keeps.
+        if link.connections.len() > 1 && self.swarm.local_peer_id() > &peer {
+            let due = Instant::now() + limits::SURPLUS_GRACE;
+            self.links.surplus.get_or_insert(Surplus { due, messages: None });
+        }
         if !known {
             log::info!("connected to {peer} at {addr}");
             self.feed.publish(Event::PeerConnected { peer, addr, inbound });
@@ -205,8 +256,8 @@ impl Node {
     fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
         self.stats.dial_failures = self.stats.dial_failures.wrapping_add(1);
         let why = dial_trouble(error);
-        if let Some((addr, delay)) = self.bootstraps.failed(id, Instant::now(), jitter()) {
-            log::warn!("no connection to {addr}, next try in {:.0} s: {why}", delay.as_secs_f64());
+        if let Some((addrs, delay)) = self.bootstraps.failed(id, Instant::now(), jitter()) {
+            log::warn!("no connection to {}, next try in {:.0} s: {why}", list(addrs), delay.as_secs_f64());
         } else if let Some(addr) = self.links.asked.remove(&id) {
             self.feed.publish(Event::Trouble(format!("no connection to {addr}: {why}")));
         } else {
@@ -221,10 +272,16 @@ impl Node {
     }
 }
 
-/// Dials a peer at one address, once: not when it is connected already.
-fn dial_opts(addr: &Multiaddr) -> DialOpts {
-    match peers::peer_of(addr) {
-        Some(peer) => DialOpts::peer_id(peer).addresses(vec![addr.clone()]).build(),
-        None => DialOpts::unknown_peer_id().address(addr.clone()).build(),
+/// Dials a peer at its addresses, once: not when it is connected already. An unknown peer has one address.
+fn dial_opts(addrs: &[Multiaddr]) -> DialOpts {
+    match (addrs.first().and_then(peers::peer_of), addrs) {
+        (None, [addr]) => DialOpts::unknown_peer_id().address(addr.clone()).build(),
+        (Some(peer), _) => DialOpts::peer_id(peer).addresses(addrs.to_vec()).build(),
+        // There is no such target; dialling nothing is an error that says so.
+        (None, _) => DialOpts::unknown_peer_id().address(Multiaddr::empty()).build(),
     }
+}
+
+fn list(addrs: &[Multiaddr]) -> String {
+    addrs.iter().map(Multiaddr::to_string).collect::<Vec<_>>().join(" or ")
 }

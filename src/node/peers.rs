@@ -11,10 +11,11 @@ use crate::limits;
 #[derive(Debug)]
 pub struct Bootstraps(Vec<Target>);
 
-/// One address and how its dials have gone.
+/// One peer, or one address of an unknown one, and how its dials have gone.
 #[derive(Debug)]
 struct Target {
-    addr: Multiaddr,
+    /// All that were given for this peer: they are dialled together, so that the transport can prefer one.
+    addrs: Vec<Multiaddr>,
     /// Known from the address, or since the first connection.
     peer: Option<PeerId>,
     state: State,
@@ -43,20 +44,27 @@ pub fn peer_of(addr: &Multiaddr) -> Option<PeerId> {
 impl Bootstraps {
     /// All of `addrs` are due at `now`.
     pub fn new(addrs: impl IntoIterator<Item = Multiaddr>, now: Instant) -> Self {
-        let target = |addr| Target {
-            peer: peer_of(&addr),
-            addr,
-            state: State::Waiting(now),
-            delay: limits::REDIAL_FIRST,
-        };
-        Self(addrs.into_iter().map(target).collect())
+        let mut targets: Vec<Target> = Vec::new();
+        for addr in addrs {
+            let peer = peer_of(&addr);
+            match targets.iter_mut().find(|target| peer.is_some() && target.peer == peer) {
+                Some(target) => target.addrs.push(addr),
+                None => targets.push(Target {
+                    addrs: vec![addr],
+                    peer,
+                    state: State::Waiting(now),
+                    delay: limits::REDIAL_FIRST,
+                }),
+            }
+        }
+        Self(targets)
     }
 
-    /// The next address to dial at `now`, if one is due. Answer with [`Self::dialing`], [`Self::connected`] or
+    /// The addresses of one peer to dial at `now`, if one is due. Answer with [`Self::dialing`], [`Self::connected`] or
     /// [`Self::failed_at_once`].
-    pub fn due(&self, now: Instant) -> Option<(usize, &Multiaddr)> {
+    pub fn due(&self, now: Instant) -> Option<(usize, &[Multiaddr])> {
         let due = |t: &Target| matches!(t.state, State::Waiting(at) if at <= now);
-        self.0.iter().position(due).map(|i| (i, &self.0[i].addr))
+        self.0.iter().position(due).map(|i| (i, self.0[i].addrs.as_slice()))
     }
 
     /// When the next dial is due.
@@ -82,11 +90,16 @@ impl Bootstraps {
         }
     }
 
-    /// A dial failed. Returns the address and the delay if it was one of ours.
-    pub fn failed(&mut self, id: ConnectionId, now: Instant, jitter: f64) -> Option<(&Multiaddr, Duration)> {
+    /// A dial failed. Returns the addresses and the delay if it was one of ours.
+    pub fn failed(
+        &mut self,
+        id: ConnectionId,
+        now: Instant,
+        jitter: f64,
+    ) -> Option<(&[Multiaddr], Duration)> {
         let target = self.0.iter_mut().find(|t| t.state == State::Dialing(id))?;
         let delay = target.wait(now, jitter);
-        Some((&target.addr, delay))
+        Some((&target.addrs, delay))
     }
 
     /// A connection to `peer` is there: by the dial `id`, or by any other way. Every target that leads to
@@ -194,6 +207,29 @@ mod tests {
         let mut peers = Bootstraps::new([addr], now);
         peers.connected(id(1), peer, now);
         assert!(peers.due(now).is_none());
+    }
+
+    #[test]
+    fn addresses_of_one_peer_are_dialled_together() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let addrs: Vec<Multiaddr> = [
+            format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}"),
+            "/ip4/127.0.0.1/tcp/2".into(),
+            format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{peer}"),
+            "/ip4/127.0.0.1/tcp/3".into(),
+        ]
+        .map(|addr| addr.parse().expect("valid"))
+        .into();
+        let mut peers = Bootstraps::new(addrs.clone(), now);
+        let mut dialled = Vec::new();
+        while let Some((i, addrs)) = peers.due(now) {
+            dialled.push(addrs.to_vec());
+            peers.dialing(i, id(i));
+        }
+        assert_eq!(
+            dialled,
+            [vec![addrs[0].clone(), addrs[2].clone()], vec![addrs[1].clone()], vec![addrs[3].clone()]]
+        );
     }
 
     proptest! {

@@ -23,6 +23,25 @@ impl Endpoint {
     /// Reads `/ip4/IP/tcp/PORT`, `/ip6/IP/tcp/PORT` or `/ip6zone/LINK/ip6/IP/tcp/PORT`, each with or without
     /// `/p2p/PEER` behind it. `None` for everything else.
     pub(crate) fn from_tcp(addr: &Multiaddr) -> Option<Self> {
+        Endpoint::read(addr, |parts| match parts.next()? {
+            Protocol::Tcp(port) => Some(port),
+            _ => None,
+        })
+    }
+
+    /// Likewise with `/udp/PORT/quic-v1` in place of `/tcp/PORT`.
+    #[cfg(feature = "quic")]
+    pub(crate) fn from_quic(addr: &Multiaddr) -> Option<Self> {
+        Endpoint::read(addr, |parts| match (parts.next()?, parts.next()?) {
+            (Protocol::Udp(port), Protocol::QuicV1) => Some(port),
+            _ => None,
+        })
+    }
+
+    fn read(
+        addr: &Multiaddr,
+        port: impl FnOnce(&mut dyn Iterator<Item = Protocol<'_>>) -> Option<u16>,
+    ) -> Option<Self> {
         let mut parts = addr.iter().peekable();
         let zone = match parts.peek()? {
             Protocol::Ip6zone(zone) => Some(zone.clone().into_owned()),
@@ -36,9 +55,7 @@ impl Endpoint {
             Protocol::Ip6(ip) => IpAddr::V6(ip),
             _ => return None,
         };
-        let Protocol::Tcp(port) = parts.next()? else {
-            return None;
-        };
+        let port = port(&mut parts)?;
         parts.all(|part| matches!(part, Protocol::P2p(_))).then_some(Endpoint { ip, port, zone })
     }
 
@@ -72,13 +89,23 @@ impl fmt::Display for Endpoint {
 
 /// The multiaddress of a TCP socket address; a zone is written as `/ip6zone`, so that it can be dialled.
 pub(crate) fn tcp_multiaddr(addr: SocketAddr) -> Multiaddr {
+    ip_multiaddr(addr).with(Protocol::Tcp(addr.port()))
+}
+
+/// Likewise of a QUIC address.
+#[cfg(feature = "quic")]
+pub(crate) fn quic_multiaddr(addr: SocketAddr) -> Multiaddr {
+    ip_multiaddr(addr).with(Protocol::Udp(addr.port())).with(Protocol::QuicV1)
+}
+
+fn ip_multiaddr(addr: SocketAddr) -> Multiaddr {
     let zone = match addr {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => {
             Multiaddr::empty().with(Protocol::Ip6zone(interface_name(v6.scope_id()).into()))
         }
         _ => Multiaddr::empty(),
     };
-    zone.with(addr.ip().into()).with(Protocol::Tcp(addr.port()))
+    zone.with(addr.ip().into())
 }
 
 /// Whether an address means nothing without the name of a link (RFC 4007: IPv6 link-local).
@@ -152,6 +179,27 @@ mod tests {
             let addr: Multiaddr = addr.parse().expect("a multiaddr");
             let socket = Endpoint::from_tcp(&addr).expect("a TCP address").resolve().expect("lo exists");
             assert_eq!(tcp_multiaddr(socket), addr);
+        }
+    }
+
+    #[cfg(feature = "quic")]
+    #[test]
+    fn quic_addresses_are_read_and_written() {
+        for addr in [
+            "/ip4/192.0.2.1/udp/4001/quic-v1",
+            "/ip6/2001:db8::1/udp/4001/quic-v1",
+            "/ip6zone/lo/ip6/fe80::1/udp/9/quic-v1",
+        ] {
+            let addr: Multiaddr = addr.parse().expect("a multiaddr");
+            let endpoint = Endpoint::from_quic(&addr).expect("a QUIC address");
+            assert_eq!(quic_multiaddr(endpoint.resolve().expect("lo exists")), addr);
+            let peer: Multiaddr = format!("{addr}/p2p/{PEER}").parse().expect("a multiaddr");
+            assert_eq!(Endpoint::from_quic(&peer), Some(endpoint));
+            let relayed: Multiaddr = format!("{peer}/p2p-circuit").parse().expect("a multiaddr");
+            assert_eq!(Endpoint::from_quic(&relayed), None);
+        }
+        for addr in ["/ip4/192.0.2.1/udp/1", "/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic"] {
+            assert_eq!(Endpoint::from_quic(&addr.parse().expect("a multiaddr")), None, "{addr}");
         }
     }
 

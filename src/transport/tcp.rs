@@ -29,7 +29,6 @@
 
 mod dial;
 mod error;
-mod interfaces;
 mod listener;
 mod socket;
 mod stream;
@@ -51,12 +50,15 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
 };
 
+use self::listener::Listener;
 pub use self::{error::Error, stream::Stream};
-use self::{
-    interfaces::{Change, Interfaces},
-    listener::Listener,
+use crate::{
+    limits,
+    transport::{
+        address::Endpoint,
+        interfaces::{Change, Interfaces},
+    },
 };
-use crate::{limits, transport::address::Endpoint};
 
 type Event = TransportEvent<Ready<Result<Stream, Error>>, Error>;
 
@@ -102,9 +104,9 @@ impl Transport {
         let mut listener = Listener::bind(id, addr, self.config.backlog, shared)?;
         if listener.is_wildcard() {
             self.interfaces.watch()?;
-            self.events.extend(self.interfaces.up().filter_map(|ip| listener.announce(ip)));
+            self.events.extend(self.interfaces.up().filter_map(|ip| listener.announced.announce(ip)));
         } else {
-            self.events.extend(listener.announce(listener.bound.ip()));
+            self.events.extend(listener.announced.announce(listener.bound.ip()));
         }
         log::debug!("listening on TCP {}", listener.bound);
         self.listeners.push(listener);
@@ -119,12 +121,16 @@ impl Transport {
     fn on_change(&mut self, change: Change) {
         let wildcards = self.listeners.iter_mut().filter(|listener| listener.is_wildcard());
         match change {
-            Change::Up(ip) => self.events.extend(wildcards.filter_map(|listener| listener.announce(ip))),
-            Change::Down(ip) => self.events.extend(wildcards.filter_map(|listener| listener.expire(ip))),
+            Change::Up(ip) => {
+                self.events.extend(wildcards.filter_map(|listener| listener.announced.announce(ip)))
+            }
+            Change::Down(ip) => {
+                self.events.extend(wildcards.filter_map(|listener| listener.announced.expire(ip)))
+            }
             Change::Lost(error) => {
                 for listener in wildcards {
                     // Nothing would tell us when one of these goes away.
-                    self.events.extend(listener.expire_all());
+                    self.events.extend(listener.announced.expire_all());
                     self.events.push_back(TransportEvent::ListenerError {
                         listener_id: listener.id,
                         error: Error::Watch(io::Error::new(error.kind(), error.to_string())),
@@ -176,7 +182,7 @@ impl libp2p::Transport for Transport {
             return false;
         };
         let mut listener = self.listeners.remove(index);
-        self.events.extend(listener.expire_all());
+        self.events.extend(listener.announced.expire_all());
         self.events.push_back(TransportEvent::ListenerClosed { listener_id: id, reason: Ok(()) });
         if !self.listeners.iter().any(Listener::is_wildcard) {
             self.interfaces.unwatch();

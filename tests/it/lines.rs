@@ -65,7 +65,7 @@ fn what_cannot_be_done_is_refused_and_the_node_goes_on() {
             "not_connected",
             "12D3",
         ),
-        ("connect", &[("addr", "/ip4/127.0.0.1/udp/9/quic-v1")], "dial", "/ip4/127.0.0.1/udp/9/quic-v1"),
+        ("connect", &[("addr", "/ip4/127.0.0.1/udp/9")], "dial", "/ip4/127.0.0.1/udp/9"),
         ("connect", &[("addr", "/ip4/127.0.0.1/tcp/0")], "dial", "port 0"),
     ] {
         let answer = node.ask(cmd, fields);

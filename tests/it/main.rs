@@ -7,6 +7,8 @@ mod life;
 mod lines;
 mod links;
 mod net;
+#[cfg(feature = "quic")]
+mod quic;
 mod repl;
 mod tidy;
 mod usage;

@@ -41,6 +41,27 @@ fn is_one_line(ended: &Ended, code: i32, words: &[&str], parts: &[&str]) {
 }
 
 #[test]
+fn an_excluded_carrier_is_not_listened_on() {
+    let dir = Dir::new();
+    let (tcp, quic) = ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1");
+    let cases: &[(&[&str], &[&str])] = match cfg!(feature = "quic") {
+        true => &[
+            (&["run", "--quic-only", "--listen", tcp], &["--quic-only excludes it", tcp]),
+            (&["run", "--tcp-only", "--listen", quic], &["--tcp-only excludes it", quic]),
+            (&["run", "--bootstrap", quic], &["port 0", quic]),
+        ],
+        false => &[
+            (&["run", "--quic-only"], &["--quic-only", "leave it out"]),
+            (&["run", "--listen", quic], &["TCP port, nothing more", quic]),
+            (&["run", "--bootstrap", quic], &["a TCP port must follow", quic]),
+        ],
+    };
+    for (words, parts) in cases {
+        is_one_line(&finish(&dir, words), 2, words, parts);
+    }
+}
+
+#[test]
 fn a_wrong_word_is_named_with_the_remedy() {
     let dir = Dir::new();
     let long_room = "r".repeat(limits::ROOM_NAME_BYTES + 1);
@@ -60,7 +81,9 @@ fn a_wrong_word_is_named_with_the_remedy() {
         (&["run", "--listen", "/ip4/127.0.0.1"], &["--listen", "/ip4/127.0.0.1", form]),
         (&["run", "--listen", "/ip4/300.0.0.1/tcp/1"], &["/ip4/300.0.0.1/tcp/1", form]),
         (&["run", "--listen", "/ip4/127.0.0.1/tcp/65536"], &["/ip4/127.0.0.1/tcp/65536", form]),
-        (&["run", "--listen", "/ip4/127.0.0.1/udp/1/quic-v1"], &["/ip4/127.0.0.1/udp/1/quic-v1", form]),
+        (&["run", "--listen", "/ip4/127.0.0.1/udp/1"], &["/ip4/127.0.0.1/udp/1", form]),
+        (&["run", "--listen", "/ip4/127.0.0.1/udp/1/quic"], &["/ip4/127.0.0.1/udp/1/quic", form]),
+        (&["run", "--bootstrap", "/ip4/127.0.0.1/udp/1"], &["/ip4/127.0.0.1/udp/1", form]),
         (&["run", "--listen", "/dns4/localhost/tcp/1"], &["/dns4/localhost/tcp/1", form]),
         (&["run", "--listen", "127.0.0.1:4001"], &["127.0.0.1:4001", form]),
         (&["run", "--listen", ""], &["--listen", form]),
@@ -83,7 +106,6 @@ fn a_wrong_word_is_named_with_the_remedy() {
         ),
         (&["run", "--identity", ""], &["--identity", "''", "value"]),
         (&["run", "--state-dir="], &["--state-dir", "''", "value"]),
-        (&["run", "--quic-only"], &["--quic-only", "leave it out"]),
         (&["run", "--tcp-only", "--quic-only"], &["--tcp-only", "--quic-only", "one of them"]),
         (&["run", "--publish", ""], &["--publish", "''", "value"]),
         (&["run", "--publish", &long_text], &["--publish", "16385", "at most 16384"]),

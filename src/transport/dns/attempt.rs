@@ -85,7 +85,9 @@ where
             self.start_lookups();
             self.start_dial();
             match poll_fn(|cx| self.poll(cx)).await {
-                Step::LookedUp(Ok(addrs)) => {
+                Step::LookedUp(Ok(mut addrs)) => {
+                    // QUIC first, as everywhere; otherwise in the order of the answer.
+                    addrs.sort_by_key(|addr| !addr.iter().any(|part| part == Protocol::QuicV1));
                     let (names, targets): (Vec<_>, _) = addrs.into_iter().partition(has_name);
                     self.names.extend(names);
                     self.targets.extend(targets);

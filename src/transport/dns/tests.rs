@@ -461,6 +461,15 @@ fn dnsaddr_records_may_lead_to_further_names() {
 }
 
 #[test]
+fn quic_addresses_are_dialled_first() {
+    const ADDRS: [&str; 3] = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.2/tcp/1"];
+    let server = Server::start(|_| Answer::Records(ADDRS.map(|addr| txt(&format!("dnsaddr={addr}"))).into()));
+    let machine = Machine::new(&[&server]);
+    let (_, dialled) = machine.dial("/dnsaddr/example.org", |_| Fate::IsRefused);
+    assert_eq!(dialled, [ADDRS[1], ADDRS[0], ADDRS[2]]);
+}
+
+#[test]
 fn a_dnsaddr_without_the_peer_is_an_error() {
     let server =
         Server::start(|_| Answer::Records(vec![txt(&format!("dnsaddr=/ip4/192.0.2.1/tcp/1{OTHER}"))]));

@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     pin::Pin,
@@ -14,9 +13,15 @@ use libp2p::core::transport::{ListenerId, TransportEvent};
 use rustix::io::Errno;
 
 use super::{Error, Event, Stream, socket};
-use crate::{limits, transport::address::tcp_multiaddr};
+use crate::{
+    limits,
+    transport::{
+        address::tcp_multiaddr,
+        announced::{Announced, suits},
+    },
+};
 
-/// A listening socket and the addresses it was announced under.
+/// A listening socket and the addresses it is announced under.
 pub(super) struct Listener {
     pub(super) id: ListenerId,
     /// What the socket is bound to; may be a wildcard.
@@ -24,8 +29,7 @@ pub(super) struct Listener {
     socket: Arc<Async<TcpListener>>,
     /// There was nobody to accept: done when there may be. Saves asking the kernel at each poll.
     empty: Option<ReadableOwned<TcpListener>>,
-    /// Addresses announced and not expired: those of the machine for a wildcard, else the bound one.
-    announced: BTreeSet<IpAddr>,
+    pub(super) announced: Announced,
     /// Set while accepting waits for resources to come back.
     pause: Option<Timer>,
     /// How long the next pause is.
@@ -35,12 +39,13 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn bind(id: ListenerId, addr: SocketAddr, backlog: i32, shared: bool) -> io::Result<Self> {
         let socket = Arc::new(Async::new_nonblocking(socket::listen(addr, backlog, shared)?)?);
+        let bound = socket.get_ref().local_addr()?;
         Ok(Listener {
             id,
-            bound: socket.get_ref().local_addr()?,
+            bound,
             socket,
             empty: None,
-            announced: BTreeSet::new(),
+            announced: Announced::new(id, bound, tcp_multiaddr),
             pause: None,
             next_pause: limits::TCP_ACCEPT_PAUSE,
         })
@@ -52,39 +57,7 @@ impl Listener {
 
     /// Whether a connection to `remote` can come from this listener's port.
     pub(super) fn suits(&self, remote: IpAddr) -> bool {
-        let local = self.bound.ip();
-        local.is_ipv4() == remote.is_ipv4()
-            && (self.is_wildcard() || local.is_loopback() == remote.is_loopback())
-    }
-
-    /// Announces an address, if it is one of this listener's and new.
-    pub(super) fn announce(&mut self, ip: IpAddr) -> Option<Event> {
-        let ours = ip.is_ipv4() == self.bound.is_ipv4() && (self.is_wildcard() || ip == self.bound.ip());
-        (ours && self.announced.insert(ip)).then(|| TransportEvent::NewAddress {
-            listener_id: self.id,
-            listen_addr: tcp_multiaddr(self.at(ip)),
-        })
-    }
-
-    /// Takes an announcement back.
-    pub(super) fn expire(&mut self, ip: IpAddr) -> Option<Event> {
-        self.announced.remove(&ip).then(|| TransportEvent::AddressExpired {
-            listener_id: self.id,
-            listen_addr: tcp_multiaddr(self.at(ip)),
-        })
-    }
-
-    /// Takes all announcements back.
-    pub(super) fn expire_all(&mut self) -> Vec<Event> {
-        let announced: Vec<_> = self.announced.iter().copied().collect();
-        announced.into_iter().filter_map(|ip| self.expire(ip)).collect()
-    }
-
-    /// The bound address with another IP, so that port and zone stay.
-    fn at(&self, ip: IpAddr) -> SocketAddr {
-        let mut addr = self.bound;
-        addr.set_ip(ip);
-        addr
+        suits(self.bound.ip(), remote)
     }
 
     /// Accepts one connection, or reports why none can be accepted for now.

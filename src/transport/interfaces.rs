@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What happened to the addresses of this machine.
-pub(super) enum Change {
+pub(crate) enum Change {
     Up(IpAddr),
     Down(IpAddr),
     /// The watcher broke: nothing is known any more. It will be opened again after a pause.
@@ -29,7 +29,7 @@ pub(super) enum Change {
 /// IPv6 link-local addresses are left out. Nobody could dial them: without a zone they mean nothing, and the
 /// zone's name is only known to the machine that dials.
 #[derive(Default)]
-pub(super) struct Interfaces {
+pub(crate) struct Interfaces {
     /// The watcher, if it is wanted.
     watcher: Option<Watch>,
     /// Addresses that were reported as up.
@@ -40,7 +40,7 @@ pub(super) struct Interfaces {
 
 impl Interfaces {
     /// Starts to watch, unless that is being done already.
-    pub(super) fn watch(&mut self) -> io::Result<()> {
+    pub(crate) fn watch(&mut self) -> io::Result<()> {
         if self.watcher.is_none() && self.retry.is_none() {
             self.watcher = Some(Watch::new()?);
         }
@@ -48,16 +48,16 @@ impl Interfaces {
     }
 
     /// Closes the netlink socket.
-    pub(super) fn unwatch(&mut self) {
+    pub(crate) fn unwatch(&mut self) {
         *self = Interfaces::default();
     }
 
     /// Addresses reported as up and not yet as down.
-    pub(super) fn up(&self) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn up(&self) -> impl Iterator<Item = IpAddr> {
         self.up.iter().copied()
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
         loop {
             if let Some(retry) = &mut self.retry {
                 ready!(retry.poll_unpin(cx));

@@ -1,0 +1,4 @@
+mod core;
+mod hostile;
+mod pair;
+mod transport;

@@ -1,0 +1,111 @@
+//! The QUIC transport while interfaces come and go. As in `transport.rs`, the test runs itself again as a
+//! child, in a network of its own.
+#![cfg(feature = "quic")]
+
+use std::{
+    env,
+    pin::Pin,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use async_io::Timer;
+use futures::future::poll_fn;
+use libp2p::{
+    Multiaddr, Transport as _,
+    core::{
+        Endpoint,
+        muxing::{StreamMuxerEvent, StreamMuxerExt},
+        transport::{DialOpts, ListenerId, PortUse, TransportEvent},
+    },
+    identity::Keypair,
+};
+use warren::transport::quic::{Connecting, Connection, Error, Transport};
+
+const REUSE: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::Reuse };
+
+type Event = TransportEvent<Connecting, Error>;
+
+#[test]
+fn addresses_and_connections_follow_the_interfaces() {
+    let isolated = Command::new("unshare").args(["-n", "ip", "link"]).stdout(Stdio::null()).status();
+    if !isolated.is_ok_and(|status| status.success()) {
+        println!("skipped: a network namespace needs root, unshare and ip");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.arg("-n").arg(env::current_exe().expect("a test program"));
+    let output = command.args(["--exact", "child", "--ignored"]).output().expect("a child process");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success() && said[0].contains("1 passed"), "{}", said.join("\n"));
+}
+
+/// ```text
+///   client, 0.0.0.0:4002 ── from 10.99.0.1, then from 10.99.0.3 ──▶ server, 10.99.0.2:4001
+/// ```
+#[test]
+#[ignore = "run by addresses_and_connections_follow_the_interfaces"]
+fn child() {
+    let executor = smol::LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        ip("link set lo up");
+        ip("addr add 10.99.0.1/32 dev lo");
+        ip("addr add 10.99.0.2/32 dev lo");
+        ip("route replace local 10.99.0.2 dev lo table local src 10.99.0.1");
+        let [mut server, mut client] = [(); 2].map(|()| {
+            let (transport, driver) = Transport::new(&Keypair::generate_ed25519()).expect("TLS");
+            executor.spawn(driver).detach();
+            transport
+        });
+        let server_addr = multiaddr("/ip4/10.99.0.2/udp/4001/quic-v1");
+        server.listen_on(ListenerId::next(), server_addr.clone()).expect("free");
+        client.listen_on(ListenerId::next(), multiaddr("/ip4/0.0.0.0/udp/4002/quic-v1")).expect("free");
+        let mut announced = Vec::new();
+        while announced.len() < 3 {
+            announced.push(next(&mut client).await.into_new_address().expect("an address"));
+        }
+        assert!(announced.contains(&multiaddr("/ip4/10.99.0.1/udp/4002/quic-v1")), "{announced:?}");
+
+        let dial = client.dial(server_addr, REUSE).expect("a dialable address");
+        let (dialled, (mut accepted, remote)) = futures::join!(dial, accept(&mut server));
+        let _dialled = dialled.expect("a connection");
+        assert_eq!(remote, multiaddr("/ip4/10.99.0.1/udp/4002/quic-v1"));
+
+        ip("addr add 10.99.0.3/32 dev lo");
+        ip("route replace local 10.99.0.2 dev lo table local src 10.99.0.3");
+        ip("addr del 10.99.0.1/32 dev lo");
+        let expired =
+            async { while !matches!(next(&mut client).await, TransportEvent::AddressExpired { .. }) {} };
+        let moved = poll_fn(|cx| accepted.poll_unpin(cx));
+        let (StreamMuxerEvent::AddressChange(moved), ()) =
+            futures::join!(async { moved.await.expect("a live connection") }, expired);
+        assert_eq!(moved, multiaddr("/ip4/10.99.0.3/udp/4002/quic-v1"));
+    }));
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status();
+    assert!(status.expect("the ip program").success(), "ip {arguments}");
+}
+
+fn multiaddr(text: &str) -> Multiaddr {
+    text.parse().expect("a multiaddr")
+}
+
+/// The next event, or a panic when there is none for a time that no machine needs.
+async fn next(transport: &mut Transport) -> Event {
+    let event = poll_fn(|cx| Pin::new(&mut *transport).poll(cx));
+    let late = async {
+        Timer::after(Duration::from_secs(20)).await;
+        panic!("no event");
+    };
+    smol::future::or(event, late).await
+}
+
+async fn accept(transport: &mut Transport) -> (Connection, Multiaddr) {
+    loop {
+        if let TransportEvent::Incoming { upgrade, send_back_addr, .. } = next(transport).await {
+            return (upgrade.await.expect("a handshake").1, send_back_addr);
+        }
+    }
+}
