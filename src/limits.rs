@@ -237,6 +237,9 @@ pub const TCP_ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// kernel that keeps reporting the same error.
 pub const TCP_ACCEPT_SKIPS: usize = 64;
 
+/// Bytes of netlink messages read at once. The kernel makes its messages fit; netlink(7) asks for 8192 at least.
+pub const NETLINK_BYTES: usize = 8192;
+
 /// Pause before the interface watcher is opened again after it broke. Unit: time.
 ///
 /// Netlink breaks when the kernel is out of memory for it; a few seconds give it time to recover.

@@ -8,6 +8,7 @@ pub mod dns;
 #[cfg(feature = "quic")]
 mod head_start;
 mod interfaces;
+mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
 pub mod tcp;

@@ -6,10 +6,15 @@ use std::{
 };
 
 use async_io::Timer;
-use futures::{FutureExt, StreamExt, stream::SelectAll};
-use if_watch::{IfEvent, smol::IfWatcher};
+use futures::FutureExt;
 
-use crate::{limits, transport::address::needs_zone};
+use crate::{
+    limits,
+    transport::{
+        address::needs_zone,
+        netlink::{Event, Watch},
+    },
+};
 
 /// What happened to the addresses of this machine.
 pub(crate) enum Change {
@@ -25,10 +30,8 @@ pub(crate) enum Change {
 /// zone's name is only known to the machine that dials.
 #[derive(Default)]
 pub(crate) struct Interfaces {
-    /// The watcher, if it is wanted. It is alone in a `SelectAll` because that polls it only when it was
-    /// woken; each poll of the bare watcher reads from its socket, and the transport is polled for each
-    /// packet.
-    watcher: SelectAll<IfWatcher>,
+    /// The watcher, if it is wanted.
+    watcher: Option<Watch>,
     /// Addresses that were reported as up.
     up: BTreeSet<IpAddr>,
     /// When to open the watcher again.
@@ -38,8 +41,8 @@ pub(crate) struct Interfaces {
 impl Interfaces {
     /// Starts to watch, unless that is being done already.
     pub(crate) fn watch(&mut self) -> io::Result<()> {
-        if self.watcher.is_empty() && self.retry.is_none() {
-            self.watcher.push(IfWatcher::new()?);
+        if self.watcher.is_none() && self.retry.is_none() {
+            self.watcher = Some(Watch::new()?);
         }
         Ok(())
     }
@@ -63,27 +66,22 @@ impl Interfaces {
                     return Poll::Ready(self.lose(error));
                 }
             }
-            match ready!(self.watcher.poll_next_unpin(cx)) {
-                Some(Ok(IfEvent::Up(net))) => {
-                    if !needs_zone(net.addr()) && self.up.insert(net.addr()) {
-                        return Poll::Ready(Change::Up(net.addr()));
+            // Where nothing is watched, `watch` will be called by the task that polls, so no waker is needed.
+            let Some(watcher) = &mut self.watcher else { return Poll::Pending };
+            match ready!(watcher.poll(cx)) {
+                Ok(Event::Up(ip)) => {
+                    if !needs_zone(ip) && self.up.insert(ip) {
+                        return Poll::Ready(Change::Up(ip));
                     }
                 }
-                Some(Ok(IfEvent::Down(net))) => {
-                    if !self.has(net.addr()) && self.up.remove(&net.addr()) {
-                        return Poll::Ready(Change::Down(net.addr()));
+                Ok(Event::Down(ip)) => {
+                    if self.up.remove(&ip) {
+                        return Poll::Ready(Change::Down(ip));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(self.lose(error)),
-                // Nothing is watched. `watch` is called from the task that polls, so no waker is needed.
-                None => return Poll::Pending,
+                Err(error) => return Poll::Ready(self.lose(error)),
             }
         }
-    }
-
-    /// Whether the machine has the address, be it with another prefix than the one that went away.
-    fn has(&self, ip: IpAddr) -> bool {
-        self.watcher.iter().any(|watcher| watcher.iter().any(|net| net.addr() == ip))
     }
 
     fn lose(&mut self, error: io::Error) -> Change {
@@ -113,7 +111,7 @@ mod tests {
         assert!(matches!(interfaces.lose(io::ErrorKind::BrokenPipe.into()), Change::Lost(_)));
         assert_eq!(interfaces.up().count(), 0, "nothing is known any more");
         interfaces.watch().expect("nothing to do: the retry is on its way");
-        assert!(interfaces.watcher.is_empty());
+        assert!(interfaces.watcher.is_none());
         interfaces.retry = Some(Timer::after(Duration::ZERO));
         first_up(&mut interfaces);
     }

@@ -1,13 +1,14 @@
 //! What moves bytes between the sockets and their cores: one future for all sockets of a transport.
 
 use std::{
+    net::UdpSocket,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use async_io::Timer;
+use async_io::{Timer, WritableOwned};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use quinn_proto::Transmit;
 
@@ -59,6 +60,8 @@ struct EndpointDriver {
     sending: Vec<u8>,
     /// Describes what `sending` holds, when the socket was full.
     unsent: Option<Transmit>,
+    /// The socket was full: done when it may no longer be.
+    full: Option<WritableOwned<UdpSocket>>,
     timer: Timer,
     /// What `timer` is set to. Often earlier than the core's deadline: most packets move that, and a timer
     /// that fires early once costs less than one that is moved each time.
@@ -76,6 +79,7 @@ impl EndpointDriver {
             endpoint,
             sending: Vec::new(),
             unsent: None,
+            full: None,
             timer: Timer::never(),
             timer_due: None,
             errors: 0,
@@ -115,15 +119,21 @@ impl EndpointDriver {
     fn send(&mut self, state: &mut State, now: Instant, cx: &mut Context<'_>) -> bool {
         let socket = &self.endpoint.socket;
         for _ in 0..limits::QUIC_SEND_CALLS {
+            if let Some(full) = &mut self.full {
+                if full.poll_unpin(cx).is_pending() {
+                    return false;
+                }
+                // An error is the socket's, and sending will meet it.
+                self.full = None;
+            }
             if self.unsent.is_none() {
                 self.sending.clear();
                 self.unsent = state.core.poll_transmit(now, socket.segments(), &mut self.sending);
             }
             let Some(transmit) = &self.unsent else { return false };
-            if socket.send(transmit, &self.sending) {
-                self.unsent = None;
-            } else if socket.poll_writable(cx).is_pending() {
-                return false;
+            match socket.send(transmit, &self.sending) {
+                true => self.unsent = None,
+                false => self.full = Some(socket.writable()),
             }
         }
         true
@@ -172,7 +182,6 @@ impl Future for EndpointDriver {
             state.end();
             return Poll::Ready(());
         }
-        // A socket that is full is not asked by a timer either: what is due then can wait as well.
         again |= this.arm(state.core.poll_timeout(), cx);
         if again {
             cx.waker().wake_by_ref();

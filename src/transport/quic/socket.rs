@@ -4,10 +4,12 @@
 use std::{
     io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use async_io::Async;
+use async_io::{Async, ReadableOwned, WritableOwned};
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use rustix::io::Errno;
@@ -24,7 +26,7 @@ const MERGED_BYTES: usize = 64 * 1024;
 
 /// The socket. Sending needs no exclusive access, so that those beside QUIC can do it too.
 pub(super) struct Socket {
-    io: Async<UdpSocket>,
+    io: Arc<Async<UdpSocket>>,
     state: UdpSocketState,
     /// Where it is bound; the IP may be a wildcard.
     pub(super) local: SocketAddr,
@@ -45,7 +47,7 @@ impl Socket {
         socket.bind(&addr.into())?;
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
-        let io = Async::new_nonblocking(socket)?;
+        let io = Arc::new(Async::new_nonblocking(socket)?);
         let local = io.get_ref().local_addr()?;
         Ok(Socket { io, state, local })
     }
@@ -60,7 +62,7 @@ impl Socket {
         self.state.max_gso_segments().clamp(1, limits::QUIC_SEGMENTS)
     }
 
-    /// Sends what `transmit` describes. `false`: not now, see [`Self::poll_writable`].
+    /// Sends what `transmit` describes. `false`: not now, see [`Self::writable`].
     ///
     /// Any other failure is about this one datagram (no route, a firewall, too long for the path), and to QUIC
     /// a datagram that did not go out is like one that was lost on its way.
@@ -87,8 +89,10 @@ impl Socket {
         self.io.get_ref().send_to(bytes, to).map(|_| ())
     }
 
-    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_writable(cx)
+    /// Done when [`Self::send`] may work again. To be kept and polled, not made anew at each poll: `async_io`
+    /// would forget since when it waits.
+    pub(super) fn writable(&self) -> WritableOwned<UdpSocket> {
+        Arc::clone(&self.io).writable_owned()
     }
 }
 
@@ -98,8 +102,9 @@ pub(super) struct Receiver {
     /// Bytes of one of the buffers, which lie side by side.
     each: usize,
     metas: [RecvMeta; limits::QUIC_RECEIVE_BUFFERS],
-    /// The socket may hold something. Saves asking the kernel whenever the driver was woken for other reasons.
-    is_readable: bool,
+    /// There was nothing to receive: done when there may be. Saves asking the kernel whenever the driver was
+    /// woken for other reasons.
+    empty: Option<ReadableOwned<UdpSocket>>,
 }
 
 impl Receiver {
@@ -110,7 +115,7 @@ impl Receiver {
             buffers: vec![0; each * limits::QUIC_RECEIVE_BUFFERS].into(),
             each,
             metas: [RecvMeta::default(); limits::QUIC_RECEIVE_BUFFERS],
-            is_readable: true,
+            empty: None,
         }
     }
 
@@ -122,16 +127,19 @@ impl Receiver {
         mut take: impl FnMut(Meta, &[u8]),
     ) -> Poll<io::Result<()>> {
         let count = loop {
-            if !self.is_readable {
-                ready!(socket.io.poll_readable(cx))?;
-                self.is_readable = true;
+            if let Some(empty) = &mut self.empty {
+                let polled = ready!(Pin::new(empty).poll(cx));
+                self.empty = None;
+                polled?;
             }
             let mut slices = self.buffers.chunks_exact_mut(self.each).map(IoSliceMut::new);
             let mut slices: [_; limits::QUIC_RECEIVE_BUFFERS] =
                 std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
             match socket.state.recv(socket.io.get_ref().into(), &mut slices, &mut self.metas) {
                 Ok(count) => break count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.empty = Some(Arc::clone(&socket.io).readable_owned());
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         };

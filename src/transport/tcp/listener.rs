@@ -1,11 +1,13 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use async_io::{Async, Timer};
+use async_io::{Async, ReadableOwned, Timer};
 use futures::FutureExt;
 use libp2p::core::transport::{ListenerId, TransportEvent};
 use rustix::io::Errno;
@@ -24,9 +26,9 @@ pub(super) struct Listener {
     pub(super) id: ListenerId,
     /// What the socket is bound to; may be a wildcard.
     pub(super) bound: SocketAddr,
-    socket: Async<TcpListener>,
-    /// The backlog may hold a connection. Saves asking the kernel each time the transport is polled.
-    readable: bool,
+    socket: Arc<Async<TcpListener>>,
+    /// There was nobody to accept: done when there may be. Saves asking the kernel at each poll.
+    empty: Option<ReadableOwned<TcpListener>>,
     pub(super) announced: Announced,
     /// Set while accepting waits for resources to come back.
     pause: Option<Timer>,
@@ -36,13 +38,13 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn bind(id: ListenerId, addr: SocketAddr, backlog: i32, shared: bool) -> io::Result<Self> {
-        let socket = Async::new_nonblocking(socket::listen(addr, backlog, shared)?)?;
+        let socket = Arc::new(Async::new_nonblocking(socket::listen(addr, backlog, shared)?)?);
         let bound = socket.get_ref().local_addr()?;
         Ok(Listener {
             id,
             bound,
             socket,
-            readable: true,
+            empty: None,
             announced: Announced::new(id, bound, tcp_multiaddr),
             pause: None,
             next_pause: limits::TCP_ACCEPT_PAUSE,
@@ -89,13 +91,15 @@ impl Listener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr, SocketAddr)>> {
         let mut skipped = 0;
         loop {
-            if !self.readable {
-                ready!(self.socket.poll_readable(cx))?;
-                self.readable = true;
+            if let Some(empty) = &mut self.empty {
+                ready!(Pin::new(empty).poll(cx))?;
+                self.empty = None;
             }
             match self.socket.get_ref().accept().and_then(opened) {
                 Ok(connection) => return Poll::Ready(Ok(connection)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.empty = Some(self.socket.clone().readable_owned());
+                }
                 Err(error) if is_about_one_connection(&error) && skipped < limits::TCP_ACCEPT_SKIPS => {
                     log::debug!("a connection to {} died before it was accepted: {error}", self.bound);
                     skipped += 1;

@@ -2,31 +2,34 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
     net::{Shutdown, TcpStream},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use async_io::Async;
+use async_io::{Async, ReadableOwned, WritableOwned};
 use futures::io::{AsyncRead, AsyncWrite};
 
 /// A TCP connection.
 ///
 /// `Async<TcpStream>` could be used as it is, but it asks the kernel on every poll, and a multiplexer polls
 /// for reading whenever it does anything at all: each message sent would cost a `recv` that finds nothing.
-/// This type remembers that the socket was empty (or full) and then waits for the reactor, at the price of
-/// two booleans.
+/// This type remembers that the socket was empty (or full) and then waits for the reactor.
+///
+/// It waits with futures that it keeps. `Async::poll_readable` would forget at each poll since when it waits; with
+/// the reactor on another thread it then takes the event it waits for to be an old one, again and again.
 #[derive(Debug)]
 pub struct Stream {
-    io: Async<TcpStream>,
-    /// Reading may find something. Cleared by a read that got less than it asked for.
-    readable: bool,
-    /// Writing may find room. Cleared by a write that got rid of less than it was given.
-    writable: bool,
+    io: Arc<Async<TcpStream>>,
+    /// There was nothing to read: done when there may be.
+    empty: Option<ReadableOwned<TcpStream>>,
+    /// There was no room to write: done when there may be.
+    full: Option<WritableOwned<TcpStream>>,
 }
 
 impl Stream {
     pub(super) fn new(io: Async<TcpStream>) -> Self {
         // The first read or write asks the kernel: nobody has looked yet.
-        Stream { io, readable: true, writable: true }
+        Stream { io: Arc::new(io), empty: None, full: None }
     }
 
     /// The socket, to look at its addresses and options.
@@ -36,7 +39,7 @@ impl Stream {
 
     #[cfg(test)]
     pub(super) fn is_readable(&self) -> bool {
-        self.readable
+        self.empty.is_none()
     }
 
     /// Runs `read` when there may be something to read. `wanted` is the room it has, in bytes.
@@ -47,17 +50,21 @@ impl Stream {
         mut read: impl FnMut(&mut &TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            if !self.readable {
-                // Re-arms the reactor, which then looks at the socket again: nothing that arrived since
-                // the last read is missed.
-                ready!(self.io.poll_readable(cx))?;
-                self.readable = true;
+            if let Some(empty) = &mut self.empty {
+                // Its first poll arms the reactor, which then looks at the socket again: nothing that arrived
+                // since the last read is missed.
+                ready!(Pin::new(empty).poll(cx))?;
+                self.empty = None;
             }
             match retried(|| read(&mut self.io.get_ref())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.empty = Some(self.io.clone().readable_owned());
+                }
                 Ok(count) => {
                     // Zero is the end of the stream, which stays readable.
-                    self.readable = count == 0 || count == wanted;
+                    if count != 0 && count != wanted {
+                        self.empty = Some(self.io.clone().readable_owned());
+                    }
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
@@ -73,14 +80,18 @@ impl Stream {
         mut write: impl FnMut(&mut &TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            if !self.writable {
-                ready!(self.io.poll_writable(cx))?;
-                self.writable = true;
+            if let Some(full) = &mut self.full {
+                ready!(Pin::new(full).poll(cx))?;
+                self.full = None;
             }
             match retried(|| write(&mut self.io.get_ref())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.full = Some(self.io.clone().writable_owned());
+                }
                 Ok(count) => {
-                    self.writable = count == offered;
+                    if count != offered {
+                        self.full = Some(self.io.clone().writable_owned());
+                    }
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) => return Poll::Ready(Err(error)),

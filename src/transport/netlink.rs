@@ -1,0 +1,343 @@
+//! The addresses of this machine as the kernel tells them: route netlink, RTM_GETADDR and its multicast groups
+//! (netlink(7), rtnetlink(7)).
+//!
+//! The crate if-watch knows a type for everything that netlink can say, which was 160 kB of an armv7 binary of
+//! 1,385. It also takes the far end of a point-to-point link, such as PPPoE, for an address of this machine.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use async_io::{Async, ReadableOwned};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
+        recvfrom, sendto, socket_with,
+    },
+};
+
+use crate::limits;
+
+/// What happened to one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Up(IpAddr),
+    Down(IpAddr),
+}
+
+/// Follows the addresses of this machine: first those there are, then what changes.
+pub(super) struct Watch {
+    socket: Arc<Async<OwnedFd>>,
+    /// There was nothing to read: done when there may be.
+    empty: Option<ReadableOwned<OwnedFd>>,
+    buffer: Box<[u8]>,
+    addresses: Addresses,
+}
+
+impl Watch {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
+        let watch = Watch {
+            socket: Arc::new(Async::new_nonblocking(socket)?),
+            empty: None,
+            buffer: vec![0; limits::NETLINK_BYTES].into(),
+            addresses: Addresses::default(),
+        };
+        watch.ask_for_all()?;
+        Ok(watch)
+    }
+
+    /// The next event. After an error nothing more comes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        loop {
+            if let Some(event) = self.addresses.events.pop_front() {
+                return Poll::Ready(Ok(event));
+            }
+            if let Some(empty) = &mut self.empty {
+                ready!(Pin::new(empty).poll(cx))?;
+                self.empty = None;
+            }
+            let ask = match recvfrom(&*self.socket, &mut self.buffer[..], RecvFlags::empty()) {
+                // Other programs may write to this socket too; the kernel is number 0.
+                Ok((len, _, from)) => match from.and_then(|from| SocketAddrNetlink::try_from(from).ok()) {
+                    Some(from) if from.pid() == 0 => self.addresses.read(&self.buffer[..len])?,
+                    _ => false,
+                },
+                Err(Errno::AGAIN) => {
+                    self.empty = Some(self.socket.clone().readable_owned());
+                    false
+                }
+                Err(Errno::INTR) => false,
+                // There was more to tell than the socket holds.
+                Err(Errno::NOBUFS) => self.addresses.missed(),
+                Err(error) => return Poll::Ready(Err(error.into())),
+            };
+            if ask {
+                self.ask_for_all()?;
+            }
+        }
+    }
+
+    fn ask_for_all(&self) -> io::Result<()> {
+        const LEN: u32 = 17 + 3;
+        let mut request = [0; LEN as usize];
+        request[..4].copy_from_slice(&LEN.to_ne_bytes());
+        request[4..6].copy_from_slice(&RTM_GETADDR.to_ne_bytes());
+        request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+        // What follows is sequence number, port and, as struct rtgenmsg, the family: all zero, for any.
+        sendto(&*self.socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(())
+    }
+}
+
+// linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h; the families as in POSIX on Linux.
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSG_OVERRUN: u16 = 4;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const NLM_F_REQUEST: u16 = 0x001;
+const NLM_F_DUMP_INTR: u16 = 0x010;
+const NLM_F_DUMP: u16 = 0x300;
+const RTMGRP_IPV4_IFADDR: u32 = 0x010;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// An address on an interface, by the interface's number, with its prefix length. One address may be there on
+/// several interfaces, or with several lengths.
+type Entry = (IpAddr, u32, u8);
+
+/// What the kernel said so far. Pure: bytes in, events out.
+#[derive(Default)]
+struct Addresses {
+    known: BTreeSet<Entry>,
+    /// While the kernel lists them all: those listed. What is known and not in the list is gone.
+    listed: BTreeSet<Entry>,
+    /// The list will be of no use: something was missed while it was made.
+    spoilt: bool,
+    /// No list is under way.
+    followed: bool,
+    events: VecDeque<Event>,
+}
+
+impl Addresses {
+    /// Takes what one `recv` brought. `true`: the kernel is to list all of them again.
+    fn read(&mut self, datagram: &[u8]) -> io::Result<bool> {
+        let mut ask = false;
+        for Message { kind, flags, payload } in messages(datagram) {
+            self.spoilt |= flags & NLM_F_DUMP_INTR != 0;
+            match kind {
+                RTM_NEWADDR => self.entry(payload).into_iter().for_each(|entry| self.add(entry)),
+                RTM_DELADDR => self.entry(payload).into_iter().for_each(|entry| self.remove(entry)),
+                NLMSG_DONE => ask |= self.listed_all(),
+                NLMSG_OVERRUN => ask |= self.missed(),
+                NLMSG_ERROR => match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+                    Some(code) if code < 0 => {
+                        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        Ok(ask)
+    }
+
+    /// Something was not told. `true`: the kernel is to list all of them again, which it does one at a time.
+    fn missed(&mut self) -> bool {
+        self.spoilt = !self.followed;
+        std::mem::take(&mut self.followed)
+    }
+
+    fn listed_all(&mut self) -> bool {
+        let listed = std::mem::take(&mut self.listed);
+        if std::mem::take(&mut self.spoilt) {
+            return true;
+        }
+        self.followed = true;
+        let gone: Vec<Entry> = self.known.difference(&listed).copied().collect();
+        gone.into_iter().for_each(|entry| self.remove(entry));
+        false
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let is_new = !self.has(entry.0);
+        if !self.followed {
+            self.listed.insert(entry);
+        }
+        if self.known.insert(entry) && is_new {
+            self.events.push_back(Event::Up(entry.0));
+        }
+    }
+
+    fn remove(&mut self, entry: Entry) {
+        self.listed.remove(&entry);
+        if self.known.remove(&entry) && !self.has(entry.0) {
+            self.events.push_back(Event::Down(entry.0));
+        }
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        self.known.range((ip, 0, 0)..=(ip, u32::MAX, u8::MAX)).next().is_some()
+    }
+
+    /// A `struct ifaddrmsg` and its attributes.
+    fn entry(&self, payload: &[u8]) -> Option<Entry> {
+        let (&[family, prefix, _, _, i0, i1, i2, i3], rest) = payload.split_first_chunk()?;
+        // On a point-to-point link IFA_ADDRESS is the far end, and only IFA_LOCAL is ours.
+        let find = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted);
+        let (_, bytes) = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
+        let ip = match family {
+            AF_INET => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+            AF_INET6 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+            _ => return None,
+        };
+        Some((ip, u32::from_ne_bytes([i0, i1, i2, i3]), prefix))
+    }
+}
+
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    payload: &'a [u8],
+}
+
+/// The messages in a datagram, as far as they are whole: `struct nlmsghdr` and its payload, aligned to 4 bytes.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let (&[l0, l1, l2, l3, k0, k1, f0, f1, ..], _) = rest.split_first_chunk::<16>()?;
+        let len = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+        let payload = rest.get(16..len)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(Message { kind: u16::from_ne_bytes([k0, k1]), flags: u16::from_ne_bytes([f0, f1]), payload })
+    })
+}
+
+/// The attributes of a message: `struct rtattr` and its data, aligned to 4 bytes.
+fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[l0, l1, k0, k1], _) = rest.split_first_chunk()?;
+        let len = usize::from(u16::from_ne_bytes([l0, l1]));
+        let data = rest.get(4..len)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]), data))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LAN: [u8; 4] = [192, 0, 2, 1];
+    const WAN: [u8; 4] = [198, 51, 100, 7];
+    const FAR: [u8; 4] = [203, 0, 113, 9];
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
+        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+        bytes.extend([0; 8]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn address(kind: u16, index: u32, attributes: &[(u16, [u8; 4])]) -> Vec<u8> {
+        let mut payload = vec![AF_INET, 24, 0, 0];
+        payload.extend(index.to_ne_bytes());
+        for (kind, ip) in attributes {
+            payload.extend([8u16.to_ne_bytes(), kind.to_ne_bytes()].concat());
+            payload.extend(ip);
+        }
+        message(kind, 0, &payload)
+    }
+
+    fn done(flags: u16) -> Vec<u8> {
+        message(NLMSG_DONE, flags, &[0; 4])
+    }
+
+    /// What `addresses` makes of the messages, and whether it wants a new list.
+    fn fed(addresses: &mut Addresses, messages: &[Vec<u8>]) -> (Vec<Event>, bool) {
+        let ask = addresses.read(&messages.concat()).expect("no error was sent");
+        (addresses.events.drain(..).collect(), ask)
+    }
+
+    fn following(lan: &[u8]) -> Addresses {
+        let mut addresses = Addresses::default();
+        assert_eq!(fed(&mut addresses, &[lan.to_vec(), done(0)]), (vec![Event::Up(LAN.into())], false));
+        addresses
+    }
+
+    #[test]
+    fn an_address_is_up_until_its_last_interface_loses_it() {
+        let [one, two] = [1, 2].map(|index| address(RTM_NEWADDR, index, &[(IFA_ADDRESS, LAN)]));
+        let [one_gone, two_gone] = [1, 2].map(|index| address(RTM_DELADDR, index, &[(IFA_ADDRESS, LAN)]));
+        let mut addresses = following(&one);
+        assert_eq!(fed(&mut addresses, &[one, two]), (vec![], false));
+        assert_eq!(fed(&mut addresses, &[one_gone]), (vec![], false));
+        assert_eq!(fed(&mut addresses, &[two_gone.clone()]), (vec![Event::Down(LAN.into())], false));
+        assert_eq!(fed(&mut addresses, &[two_gone]), (vec![], false));
+    }
+
+    #[test]
+    fn the_far_end_of_a_link_is_not_ours() {
+        let link = address(RTM_NEWADDR, 3, &[(IFA_ADDRESS, FAR), (IFA_LOCAL, WAN)]);
+        assert_eq!(fed(&mut Addresses::default(), &[link]), (vec![Event::Up(WAN.into())], false));
+    }
+
+    #[test]
+    fn what_was_missed_is_found_by_a_new_list() {
+        let (lan, wan) =
+            (address(RTM_NEWADDR, 1, &[(IFA_ADDRESS, LAN)]), address(RTM_NEWADDR, 2, &[(IFA_ADDRESS, WAN)]));
+        let mut addresses = following(&lan);
+        assert!(addresses.missed(), "a list is wanted");
+        assert!(!addresses.missed(), "it is under way");
+        assert_eq!(fed(&mut addresses, &[done(0)]), (vec![], true), "and came too early");
+        let events = vec![Event::Up(WAN.into()), Event::Down(LAN.into())];
+        assert_eq!(fed(&mut addresses, &[wan, done(0)]), (events, false));
+    }
+
+    #[test]
+    fn a_list_that_changed_while_it_was_made_is_made_again() {
+        let lan = address(RTM_NEWADDR, 1, &[(IFA_ADDRESS, LAN)]);
+        let mut addresses = Addresses::default();
+        assert_eq!(fed(&mut addresses, &[lan, done(NLM_F_DUMP_INTR)]), (vec![Event::Up(LAN.into())], true));
+    }
+
+    #[test]
+    fn an_error_is_told() {
+        let refused = message(NLMSG_ERROR, 0, &(-1i32).to_ne_bytes());
+        let error = Addresses::default().read(&refused).expect_err("EPERM");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(
+            Addresses::default().read(&message(NLMSG_ERROR, 0, &[0; 4])).is_ok(),
+            "0 is an acknowledgement"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes: Vec<u8>, cut: prop::sample::Index, flip: prop::sample::Index) {
+            let mut addresses = Addresses::default();
+            let _ = addresses.read(&bytes);
+            let mut real = [address(RTM_NEWADDR, 1, &[(IFA_LOCAL, LAN), (IFA_ADDRESS, FAR)]), done(0)].concat();
+            let _ = addresses.read(&real[..cut.index(real.len())]);
+            let flip = flip.index(real.len() * 8);
+            real[flip / 8] ^= 1 << (flip % 8);
+            let _ = addresses.read(&real);
+        }
+    }
+}
