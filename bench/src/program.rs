@@ -79,8 +79,44 @@ impl fmt::Display for KeyType {
     }
 }
 
+/// What carries the bytes between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Tcp,
+    Quic,
+}
+
+impl Carrier {
+    /// A free port of 127.0.0.1.
+    fn any_port(self) -> &'static str {
+        match self {
+            Carrier::Tcp => "/ip4/127.0.0.1/tcp/0",
+            Carrier::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+        }
+    }
+
+    /// Whether a connection with this address goes over it.
+    pub(crate) fn carries(self, addr: &str) -> bool {
+        let name = match self {
+            Carrier::Tcp => "tcp",
+            Carrier::Quic => "quic-v1",
+        };
+        addr.split('/').any(|part| part == name)
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Carrier::Tcp => "TCP",
+            Carrier::Quic => "QUIC",
+        })
+    }
+}
+
 /// How to start one node.
 pub(crate) struct Setup<'a> {
+    pub(crate) carrier: Carrier,
     pub(crate) key: Key<'a>,
     pub(crate) bootstrap: &'a [String],
     pub(crate) scratch: &'a Scratch,
@@ -112,6 +148,9 @@ impl Program {
                 if data == Data::Plain {
                     command.arg("--plain");
                 }
+                if setup.carrier == Carrier::Quic {
+                    command.arg("--quic-only");
+                }
                 command.arg("--state-dir").arg(setup.scratch.state_dir(name)?);
                 match setup.key {
                     Key::Seed(seed) => command.arg("--secret-key-seed").arg(seed.to_string()),
@@ -126,7 +165,7 @@ impl Program {
                 command.args(["--key-type", &key_type.to_string(), "--secret-key-seed", &seed.to_string()]);
             }
         }
-        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--room", ROOM]);
+        command.args(["--listen", setup.carrier.any_port(), "--room", ROOM]);
         for addr in setup.bootstrap {
             command.args(["--bootstrap", addr]);
         }
@@ -140,7 +179,7 @@ impl Program {
         ensure!(self.kind == Kind::Reference, "only the reference peer writes key files");
         let mut command = Command::new(&self.path);
         command.args(["--key-type", &key_type.to_string(), "--secret-key-seed", &seed.to_string()]);
-        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--identity-out"]).arg(path);
+        command.args(["--listen", Carrier::Tcp.any_port(), "--identity-out"]).arg(path);
         let mut node = Node::start("reference, writing a key,", command, None)?;
         node.wait_for("started")?;
         node.stop()?;
