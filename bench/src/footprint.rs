@@ -9,7 +9,7 @@ use argh::FromArgs;
 
 use crate::node::Node;
 use crate::process::Usage;
-use crate::program::{self, Data, Key, Profile, Program, Setup};
+use crate::program::{self, Carrier, Data, Key, Profile, Program, Setup};
 use crate::scratch::Scratch;
 use crate::table::{Limit, Table, aim, median, range};
 
@@ -67,7 +67,7 @@ fn start_times(programs: &[Program], starts: usize, scratch: &Scratch) -> Result
     // One more than asked: the first start of each also reads its binary from the disk.
     for number in 0..=starts {
         for (program, times) in programs.iter().zip(&mut times) {
-            let setup = Setup { key: Key::Seed(1), bootstrap: &[], scratch };
+            let setup = Setup { carrier: Carrier::Tcp, key: Key::Seed(1), bootstrap: &[], scratch };
             let mut node = program.start("starting", &setup, None)?;
             let listening = node.wait_for("listening")?;
             if number > 0 {
@@ -84,14 +84,14 @@ fn idle(programs: &[Program], seconds: u64, scratch: &Scratch) -> Result<Vec<[Id
     let mut alone = Vec::new();
     let mut pairs = Vec::new();
     for program in programs {
-        let setup = Setup { key: Key::Seed(1), bootstrap: &[], scratch };
+        let setup = Setup { carrier: Carrier::Tcp, key: Key::Seed(1), bootstrap: &[], scratch };
         let mut node = program.start("alone", &setup, None)?;
         node.listening()?;
         alone.push(node);
-        let setup = Setup { key: Key::Seed(2), bootstrap: &[], scratch };
+        let setup = Setup { carrier: Carrier::Tcp, key: Key::Seed(2), bootstrap: &[], scratch };
         let mut listener = program.start("with a peer", &setup, None)?;
         let bootstrap = [listener.listening()?];
-        let setup = Setup { key: Key::Seed(3), bootstrap: &bootstrap, scratch };
+        let setup = Setup { carrier: Carrier::Tcp, key: Key::Seed(3), bootstrap: &bootstrap, scratch };
         let mut dialer = program.start("the peer", &setup, None)?;
         listener.members(1)?;
         dialer.members(1)?;

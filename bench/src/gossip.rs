@@ -14,7 +14,7 @@ use argh::FromArgs;
 
 use crate::mesh;
 use crate::node::Node;
-use crate::program::{self, Data, Key, KeyType, Kind, Profile, Program, Setup};
+use crate::program::{self, Carrier, Data, Key, KeyType, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
 use crate::table::{Limit, Table, aim, median, range};
 use crate::tally::{DIGITS, Tally, text};
@@ -168,10 +168,10 @@ fn pair(program: &Program, keys: &[(PathBuf, KeyType, u64)], args: &Args, scratc
         Key::File(path, *key_type, *seed)
     };
     let tally = Tally::new(args.count);
-    let setup = Setup { key: key(0), bootstrap: &[], scratch };
+    let setup = Setup { carrier: Carrier::Tcp, key: key(0), bootstrap: &[], scratch };
     let mut subscriber = program.start("subscriber", &setup, Some(tally.tap()))?;
     let bootstrap = [subscriber.listening()?];
-    let setup = Setup { key: key(1), bootstrap: &bootstrap, scratch };
+    let setup = Setup { carrier: Carrier::Tcp, key: key(1), bootstrap: &bootstrap, scratch };
     let mut publisher = program.start("publisher", &setup, Some(tally.replies()))?;
     publisher.members(1)?;
     subscriber.members(1)?;

@@ -1,4 +1,4 @@
-//! `interop`: warren in a plain room with another implementation, over loopback TCP.
+//! `interop`: warren in a plain room with another implementation, over loopback TCP or QUIC.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 
 use crate::node::{Node, PROMPTLY};
-use crate::program::{self, Data, Key, Kind, Profile, Program, Setup};
+use crate::program::{self, Carrier, Data, Key, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
 
 /// A message between two implementations may have to wait for a mesh to form.
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// the JavaScript peer's script, for --peer js
     #[argh(option)]
     script: Option<PathBuf>,
+    /// meet over /quic-v1 instead of TCP
+    #[argh(switch)]
+    quic: bool,
     /// put the reference peer in warren's place, to try the check itself
     #[argh(switch)]
     without_warren: bool,
@@ -49,19 +52,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
     } else {
         program::warren(args.warren, Data::Plain, profile)?
     };
+    let carrier = if args.quic { Carrier::Quic } else { Carrier::Tcp };
     let scratch = Scratch::new()?;
     let mut failures = 0;
     for (dialer, listener) in [(&peer, &subject), (&subject, &peer)] {
-        failures += meet(dialer, listener, &scratch);
+        failures += meet(dialer, listener, carrier, &scratch);
     }
     ensure!(failures == 0, "{failures} checks failed");
     Ok(())
 }
 
 /// Lets one dial the other and each say something. Prints a line per check and returns how many failed.
-fn meet(dialer: &Program, listener: &Program, scratch: &Scratch) -> usize {
-    let title = format!("{} dials {}", dialer.kind, listener.kind);
-    let (mut left, mut right) = match connect(dialer, listener, scratch) {
+fn meet(dialer: &Program, listener: &Program, carrier: Carrier, scratch: &Scratch) -> usize {
+    let title = format!("{} dials {} over {carrier}", dialer.kind, listener.kind);
+    let (mut left, mut right) = match connect(dialer, listener, carrier, scratch) {
         Ok(nodes) => nodes,
         Err(error) => {
             println!("FAIL  {title}: {error:#}");
@@ -90,14 +94,20 @@ fn meet(dialer: &Program, listener: &Program, scratch: &Scratch) -> usize {
     failures
 }
 
-fn connect(dialer: &Program, listener: &Program, scratch: &Scratch) -> Result<(Node, Node)> {
-    let setup = Setup { key: Key::Seed(1), bootstrap: &[], scratch };
+fn connect(
+    dialer: &Program,
+    listener: &Program,
+    carrier: Carrier,
+    scratch: &Scratch,
+) -> Result<(Node, Node)> {
+    let setup = Setup { carrier, key: Key::Seed(1), bootstrap: &[], scratch };
     let mut right = listener.start("listener", &setup, None)?;
     let bootstrap = [right.listening()?];
-    let setup = Setup { key: Key::Seed(2), bootstrap: &bootstrap, scratch };
+    let setup = Setup { carrier, key: Key::Seed(2), bootstrap: &bootstrap, scratch };
     let mut left = dialer.start("dialer", &setup, None)?;
     for node in [&mut left, &mut right] {
-        node.wait_for("peer_connected")?;
+        let connected = node.wait_for("peer_connected")?;
+        ensure!(carrier.carries(connected.str("addr")), "not over {carrier}: {connected}");
         node.members(1)?;
     }
     Ok((left, right))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::gossip::{alternate, fence, warm_up};
 use crate::node::Node;
-use crate::program::{Key, Program, Setup};
+use crate::program::{Carrier, Key, Program, Setup};
 use crate::scratch::Scratch;
 use crate::table::{Table, median};
 use crate::tally::{Tally, text};
@@ -79,7 +79,8 @@ fn once(program: &Program, plan: &Plan, scratch: &Scratch) -> Result<Run> {
         let tally = Tally::new(plan.messages());
         // Node 0 publishes.
         let tap = if number == 0 { tally.replies() } else { tally.tap() };
-        let setup = Setup { key: Key::Seed(number as u64 + 1), bootstrap: &addrs, scratch };
+        let setup =
+            Setup { carrier: Carrier::Tcp, key: Key::Seed(number as u64 + 1), bootstrap: &addrs, scratch };
         let mut node = program.start(&format!("node {number}"), &setup, Some(tap))?;
         addrs.push(node.listening()?);
         nodes.push((node, tally));

@@ -79,34 +79,52 @@ impl fmt::Display for KeyType {
     }
 }
 
-/// A transport.
+/// What carries the bytes between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
-    Quic,
     Tcp,
+    Quic,
 }
 
 impl Carrier {
     /// What the programs that carry streams call it.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Carrier::Quic => "quic",
             Carrier::Tcp => "tcp",
+            Carrier::Quic => "quic",
         }
+    }
+
+    /// A free port of 127.0.0.1.
+    fn any_port(self) -> &'static str {
+        match self {
+            Carrier::Tcp => "/ip4/127.0.0.1/tcp/0",
+            Carrier::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+        }
+    }
+
+    /// Whether a connection with this address goes over it.
+    pub(crate) fn carries(self, addr: &str) -> bool {
+        let name = match self {
+            Carrier::Tcp => "tcp",
+            Carrier::Quic => "quic-v1",
+        };
+        addr.split('/').any(|part| part == name)
     }
 }
 
 impl fmt::Display for Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Carrier::Quic => "QUIC",
             Carrier::Tcp => "TCP",
+            Carrier::Quic => "QUIC",
         })
     }
 }
 
 /// How to start one node.
 pub(crate) struct Setup<'a> {
+    pub(crate) carrier: Carrier,
     pub(crate) key: Key<'a>,
     pub(crate) bootstrap: &'a [String],
     pub(crate) scratch: &'a Scratch,
@@ -138,6 +156,9 @@ impl Program {
                 if data == Data::Plain {
                     command.arg("--plain");
                 }
+                if setup.carrier == Carrier::Quic {
+                    command.arg("--quic-only");
+                }
                 command.arg("--state-dir").arg(setup.scratch.state_dir(name)?);
                 match setup.key {
                     Key::Seed(seed) => command.arg("--secret-key-seed").arg(seed.to_string()),
@@ -152,7 +173,7 @@ impl Program {
                 command.args(["--key-type", &key_type.to_string(), "--secret-key-seed", &seed.to_string()]);
             }
         }
-        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--room", ROOM]);
+        command.args(["--listen", setup.carrier.any_port(), "--room", ROOM]);
         for addr in setup.bootstrap {
             command.args(["--bootstrap", addr]);
         }
@@ -186,7 +207,7 @@ impl Program {
         ensure!(self.kind == Kind::Reference, "only the reference peer writes key files");
         let mut command = Command::new(&self.path);
         command.args(["--key-type", &key_type.to_string(), "--secret-key-seed", &seed.to_string()]);
-        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--identity-out"]).arg(path);
+        command.args(["--listen", Carrier::Tcp.any_port(), "--identity-out"]).arg(path);
         let mut node = Node::start("reference, writing a key,", command, None)?;
         node.wait_for("started")?;
         node.stop()?;

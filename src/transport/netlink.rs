@@ -288,7 +288,10 @@ mod tests {
         let mut addresses = following(&one);
         assert_eq!(fed(&mut addresses, &[one, two]), (vec![], false));
         assert_eq!(fed(&mut addresses, &[one_gone]), (vec![], false));
-        assert_eq!(fed(&mut addresses, &[two_gone.clone()]), (vec![Event::Down(LAN.into())], false));
+        assert_eq!(
+            fed(&mut addresses, std::slice::from_ref(&two_gone)),
+            (vec![Event::Down(LAN.into())], false)
+        );
         assert_eq!(fed(&mut addresses, &[two_gone]), (vec![], false));
     }
 

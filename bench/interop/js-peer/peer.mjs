@@ -38,10 +38,17 @@ async function privateKey (type, seed) {
   }
 }
 
+// QUIC comes as a native addon, which not every machine has: loaded only where it is asked for.
+async function transports () {
+  if (![...options.listen, ...options.bootstrap].some((addr) => addr.includes('/quic-v1'))) return [tcp()]
+  const { quic } = await import('@chainsafe/libp2p-quic')
+  return [tcp(), quic()]
+}
+
 const node = await createLibp2p({
   privateKey: await privateKey(options['key-type'], options['secret-key-seed']),
   addresses: { listen: options.listen },
-  transports: [tcp()],
+  transports: await transports(),
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   services: {

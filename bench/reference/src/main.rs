@@ -1,5 +1,5 @@
 //! The yardstick: a chat node as a user of upstream libp2p writes it, on tokio, with upstream's TCP transport,
-//! Noise, yamux, gossipsub, identify and ping and their defaults.
+//! Noise, yamux, QUIC, gossipsub, identify and ping and their defaults.
 //!
 //! It speaks the lines of `warren run --plain --json`, as far as the drivers need them, so that one driver can
 //! run either program. Two things go beyond a first draft by such a user, and both favour it: output is
@@ -377,6 +377,7 @@ fn swarm(key: Keypair, rooms: &[String]) -> Result<Swarm<Behaviour>> {
     let mut swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+        .with_quic()
         .with_behaviour(|key| {
             let config = gossipsub::ConfigBuilder::default()
                 .validation_mode(ValidationMode::Strict)
