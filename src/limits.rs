@@ -130,8 +130,8 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Between two pings on a connection. libp2p's ping keeps the first failure to itself, waits this long again,
 /// and then asks for a new stream, for which the swarm gives it [`PING_STREAM`]. So a link that dies right
-/// after a pong is noticed within 6 + 5 + 6 + 10 = 27 s.
-pub const PING_INTERVAL: Duration = Duration::from_secs(6);
+/// after a pong is noticed within 7 + 5 + 7 + 10 = 29 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(7);
 
 /// How long a ping may take.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
