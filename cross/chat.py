@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lets two warrens chat: chat.py COMMAND... -- COMMAND...
+"""Lets two warrens chat: chat.py tcp|quic COMMAND... -- COMMAND...
 
 Each command line starts a warren (an emulator may stand before it). The second dials the first over
 127.0.0.1; then each sends a few lines to the room, and at the end each must have shown every line of the
@@ -20,6 +20,11 @@ PATIENCE = 120
 # Lines each way: more than one, since the first also finds out whether the mesh stands.
 LINES = 3
 ROOM = "smoke"
+# By the name of the transport: where to listen, and the option that leaves the other one out.
+TRANSPORTS = {
+    "tcp": ("/ip4/127.0.0.1/tcp/0", "--tcp-only"),
+    "quic": ("/ip4/127.0.0.1/udp/0/quic-v1", "--quic-only"),
+}
 
 
 class Fault(Exception):
@@ -144,15 +149,16 @@ def check(reader, events, author, peer_id):
         raise Fault(f"{reader} showed {len(shown)} messages of {author} instead of {LINES}")
 
 
-def chat(first, second, started):
+def chat(transport, first, second, started):
+    listen, only = TRANSPORTS[transport]
     deadline = time.monotonic() + PATIENCE
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="warren-smoke-") as state:
-        native = Warren("native", first, ["--listen", "/ip4/127.0.0.1/tcp/0"], f"{state}/native", deadline)
+        arguments = ["--listen", listen, only]
+        native = Warren("native", first, arguments, f"{state}/native", deadline)
         started.append(native)
         addr = native.wait("it listened", is_event("listening"))["addr"]
-        arguments = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap", addr]
-        cross = Warren("cross", second, arguments, f"{state}/cross", deadline)
+        cross = Warren("cross", second, arguments + ["--bootstrap", addr], f"{state}/cross", deadline)
         started.append(cross)
 
         ids = {node.name: node.wait("it started", is_event("started"))["peerId"] for node in started}
@@ -170,16 +176,17 @@ def chat(first, second, started):
         printed = {node.name: node.quit() for node in started}
         for reader, author in pairs:
             check(reader.name, printed[reader.name], author.name, ids[author.name])
-    print(f"chat: {LINES} messages each way, each shown once, {time.monotonic() - begin:.1f} s")
+    seconds = time.monotonic() - begin
+    print(f"chat over {transport}: {LINES} messages each way, each shown once, {seconds:.1f} s")
 
 
 def main(words):
-    if "--" not in words[1:-1]:
-        sys.exit("usage: chat.py COMMAND... -- COMMAND...")
+    if "--" not in words[2:-1] or words[0] not in TRANSPORTS:
+        sys.exit("usage: chat.py tcp|quic COMMAND... -- COMMAND...")
     middle = words.index("--")
     started = []
     try:
-        chat(words[:middle], words[middle + 1:], started)
+        chat(words[0], words[1:middle], words[middle + 1:], started)
     except Fault as fault:
         sys.exit(f"chat.py: {fault}")
     finally:

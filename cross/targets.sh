@@ -43,7 +43,20 @@ check_target() {
 }
 
 check_bundle() {
-    case " $BUNDLES " in *" $1 "*) ;; *) refuse "unknown bundle '$1'; there are: $BUNDLES" ;; esac
+    case " $BUNDLES " in *" $1 "*) return ;; esac
+    case " $(full_features | sed 's/^/full-/' | tr '\n' ' ') " in *" $1 "*) return ;; esac
+    refuse "unknown bundle '$1'; there are: $BUNDLES, and full-FEATURE, with one of: $(full_features | tr '\n' ' ')"
+}
+
+# The features of the full bundle, one a line.
+full_features() { sed -n 's/^default = \[\(.*\)\]$/\1/p' "$ROOT/Cargo.toml" | tr -d '" ' | tr ',' '\n'; }
+
+# Bundle $1 as cargo wants it.
+features_of() {
+    case $1 in
+        full-*) full_features | grep -vxF -- "${1#full-}" | paste -sd, ;;
+        *) echo "$1" ;;
+    esac
 }
 
 # Where the finished binary of target $1 and bundle $2 lies.
