@@ -456,3 +456,123 @@ const _: () = assert!(QUIC_KEEP_ALIVE.as_secs() + QUIC_IDLE.as_secs() < DEAD_LIN
 const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30 && QUIC_KEEP_ALIVE.as_secs() < QUIC_IDLE.as_secs());
 const _: () = assert!(QUIC_RETRY_ABOVE < QUIC_HALF_OPEN && QUIC_HALF_OPEN <= PENDING_INBOUND as usize);
 const _: () = assert!(PUNCH_TIMEOUT.as_millis() < QUIC_HANDSHAKE_TIMEOUT.as_millis());
+
+// ---- DHT ----------------------------------------------------------------------------------------
+
+/// Peers in the routing table. Unit: peers, of about 1 kB each.
+///
+/// The table of a network of a million nodes has 20 peers in each of about 16 buckets.
+pub const DHT_TABLE: usize = 320;
+
+/// Peers in the routing table whose public addresses share an IPv4 /24 or an IPv6 /48. Unit: peers.
+///
+/// Addresses are what an attacker has to pay for: to fill a table takes as many prefixes as honest peers have.
+pub const DHT_PER_PREFIX: usize = 4;
+
+/// Dials that fail, one after the other, before a peer leaves the routing table. Unit: dials.
+pub const DHT_FAILURES: u8 = 2;
+
+/// Addresses of a peer in the routing table, or in a record. Unit: addresses.
+///
+/// QUIC and TCP over IPv4 and IPv6, outside and inside.
+pub const DHT_ADDRESSES: usize = 8;
+
+/// Bytes of a told address; a long one is 120: IPv6, QUIC, relay and two peer IDs.
+pub const ADDRESS_BYTES: usize = 192;
+
+/// Provider records kept for others. Unit: records, of up to 800 bytes: 1.6 MB.
+pub const DHT_RECORDS: usize = 2048;
+
+/// Providers kept for one key, and taken from one answer. Unit: peers.
+///
+/// A room needs some [`ROOM_NEIGHBOURS`]; the rest is for those that are gone by then.
+pub const DHT_PROVIDERS_PER_KEY: usize = 32;
+
+/// Keys that one provider may have here. Unit: keys. As many as it may have rooms.
+pub const DHT_KEYS_PER_PROVIDER: usize = ROOMS;
+
+/// Bytes of a key: a multihash of SHA-256 has 34, one of SHA-512 66.
+pub const DHT_KEY_BYTES: usize = 72;
+
+/// How long a record is kept unless it is renewed. Unit: time.
+///
+/// Members come and go: one that is gone is dialled in vain for this long.
+pub const DHT_RECORD_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Between the first two announcements of a room, and, after doubling, at the most. Unit: time.
+///
+/// Two renewals may be lost before the record expires.
+pub const DHT_PROVIDE_FIRST: Duration = Duration::from_secs(30);
+pub const DHT_PROVIDE_MOST: Duration = Duration::from_secs(20 * 60);
+
+/// Between the first two lookups of a room, and, after doubling, at the most. Unit: time.
+///
+/// A lookup asks about ten nodes, most of which have to be dialled for it: 60 kB.
+pub const DHT_LOOKUP_FIRST: Duration = Duration::from_secs(2);
+pub const DHT_LOOKUP_MOST: Duration = Duration::from_secs(10 * 60);
+
+/// Between two lookups of a room that has enough neighbours. Unit: time.
+///
+/// How long a room may stay in two parts that do not know of each other.
+pub const DHT_LOOKUP_SATISFIED: Duration = Duration::from_secs(20 * 60);
+
+/// Queries for rooms at once. Unit: queries, each with up to [`DHT_PATHS`] requests under way.
+pub const DHT_QUERIES: usize = 4;
+
+/// Disjoint paths of a query. Unit: paths. Kademlia's alpha.
+pub const DHT_PATHS: usize = 3;
+
+/// How long a query may take. Unit: time.
+///
+/// A dead peer costs its path a dial's time-out, and liars can name any number of them.
+pub const DHT_QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Nodes that keep a record. Unit: nodes.
+///
+/// libp2p's 20 is for records that shall last 48 h; these are renewed three times before they expire.
+pub const DHT_REPLICATION: usize = 8;
+
+/// Between two refreshes of the routing table. Unit: time.
+pub const DHT_REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// Dials for lookups at once, and each minute. Unit: dials.
+///
+/// Joining takes some 30; what liars can make a node dial is this.
+pub const DHT_DIALS: u8 = 60;
+
+const _: () = assert!(DHT_PROVIDE_MOST.as_secs() * 3 <= DHT_RECORD_TTL.as_secs());
+const _: () = assert!(DHT_LOOKUP_FIRST.as_secs() < DHT_LOOKUP_MOST.as_secs());
+const _: () = assert!(DHT_QUERIES * DHT_PATHS < PENDING_OUTBOUND as usize);
+const _: () = assert!(DHT_PROVIDERS_PER_KEY > 4 * ROOM_NEIGHBOURS);
+
+// ---- whom to be connected with ------------------------------------------------------------------
+
+/// Members of a room that a node wants as neighbours. Unit: peers. gossipsub's D, the degree of its meshes.
+pub const ROOM_NEIGHBOURS: usize = 6;
+
+/// Peers remembered per room as possible neighbours. Unit: peers, of about 60 bytes.
+pub const CANDIDATES: usize = 64;
+
+/// Peers of the local network to be connected with, whatever rooms they are in. Unit: peers.
+pub const LAN_PEERS: usize = 16;
+
+/// Peers of the local network that are remembered. Unit: peers.
+pub const LAN_KNOWN: usize = 256;
+
+/// How long a peer of the local network that is in no room of ours is left alone. Unit: time.
+pub const STRANGER_REST: Duration = Duration::from_secs(15 * 60);
+
+/// Dials under way to become connected with those one wants. Unit: dials.
+pub const WISH_DIALS: usize = 8;
+
+/// How long a peer that we dialled and that is in no room of ours is kept. Unit: time.
+///
+/// Long enough for identify, subscriptions and a lookup that asks it again; keeping a connection for as long as
+/// the next lookup is away costs more than dialling again.
+pub const STRANGER: Duration = Duration::from_secs(60);
+
+/// Addresses that a member tells its rooms. Unit: addresses.
+pub const PRESENCE_ADDRESSES: usize = 8;
+
+const _: () = assert!(WISH_DIALS + DHT_QUERIES * DHT_PATHS <= PENDING_OUTBOUND as usize);
+const _: () = assert!(CANDIDATES > DHT_PROVIDERS_PER_KEY);

@@ -6,6 +6,7 @@ mod feed;
 mod gossip;
 mod links;
 pub mod peers;
+mod wishes;
 
 pub use feed::Item;
 

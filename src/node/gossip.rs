@@ -153,7 +153,7 @@ impl Node {
         let due = |(room, state): (&Room, &RoomState)| state.announcer.is_due(now).then(|| room.clone());
         let rooms: Vec<Room> = self.rooms.iter().filter_map(due).collect();
         for room in rooms {
-            let published = self.publish(&room, &Body::Here);
+            let published = self.publish(&room, &Body::Here(Vec::new()));
             let Some(state) = self.rooms.get_mut(&room) else { continue };
             match published {
                 Ok(_) => state.announcer.done(now),
@@ -344,7 +344,7 @@ impl Node {
         match body {
             Body::Text(text) => self.show_text(room, author, nick, text, false, time, id),
             Body::Action(text) => self.show_text(room, author, nick, text, true, time, id),
-            Body::Here => self.member_heard(&room, author, &nick),
+            Body::Here(_) => self.member_heard(&room, author, &nick),
             Body::Gone => self.member_left(room, author),
             Body::Unknown(kind) => {
                 self.stats.unknown = self.stats.unknown.wrapping_add(1);

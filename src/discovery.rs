@@ -1,0 +1,7 @@
+//! How peers find each other without being told where they are.
+
+#[cfg(feature = "kad")]
+pub mod kad;
+#[cfg(feature = "kad")]
+pub mod rendezvous;
+pub mod scope;
