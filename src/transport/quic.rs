@@ -40,6 +40,7 @@ mod dial;
 mod driver;
 mod endpoint;
 mod error;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod listener;
