@@ -2,12 +2,12 @@
 //! on top of them.
 
 mod address;
-mod announced;
 #[cfg(feature = "dns")]
 pub mod dns;
 #[cfg(feature = "quic")]
 mod head_start;
 mod interfaces;
+mod listeners;
 mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;

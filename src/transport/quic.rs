@@ -40,6 +40,7 @@ mod dial;
 mod driver;
 mod endpoint;
 mod error;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod listener;
@@ -50,12 +51,11 @@ mod tests;
 pub mod tls;
 
 use std::{
-    collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Weak},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use futures::future::{BoxFuture, FutureExt};
@@ -74,7 +74,6 @@ use self::{
     demux::Sockets,
     dial::Source,
     endpoint::{Endpoint, Lease},
-    listener::Listener,
 };
 pub use self::{
     connection::{Connecting, Connection},
@@ -83,11 +82,7 @@ pub use self::{
     error::Error,
     stream::Stream,
 };
-use crate::transport::{
-    address,
-    announced::suits,
-    interfaces::{Change, Interfaces},
-};
+use crate::transport::{address, listeners::Listeners};
 
 type Event = TransportEvent<Connecting, Error>;
 
@@ -96,21 +91,13 @@ pub struct Transport {
     setup: Setup,
     /// Where the driver takes its sockets from.
     driver: async_channel::Sender<Arc<Endpoint>>,
-    listeners: Vec<Listener>,
+    listeners: Listeners<Lease>,
     /// Where dials come from while there is no listener: IPv4, IPv6.
     dialers: [Option<Lease>; 2],
     /// Sockets that lost their listener and may still have connections.
     former: Vec<Weak<Endpoint>>,
     /// What is received beside QUIC.
     sockets: Arc<Sockets>,
-    /// Watched while there is a listener on a wildcard address.
-    interfaces: Interfaces,
-    /// Events to hand out before anything is polled. As long as the list of the machine's addresses.
-    events: VecDeque<Event>,
-    /// The listener whose turn it is, so that a busy one does not starve the others.
-    turn: usize,
-    /// The task that found nothing to do, to be woken when a listener is added or removed.
-    waker: Option<Waker>,
 }
 
 impl Transport {
@@ -124,14 +111,10 @@ impl Transport {
         let transport = Transport {
             setup: Setup::new(key)?,
             driver: sender,
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             dialers: [None, None],
             former: Vec::new(),
             sockets: Arc::default(),
-            interfaces: Interfaces::default(),
-            events: VecDeque::new(),
-            turn: 0,
-            waker: None,
         };
         Ok((transport, Driver::new(receiver)))
     }
@@ -150,20 +133,13 @@ impl Transport {
     fn listen(&mut self, id: ListenerId, addr: SocketAddr) -> io::Result<()> {
         self.former.retain(|endpoint| endpoint.strong_count() > 0);
         let former = self.former.iter().filter_map(Weak::upgrade).find(|former| former.local() == addr);
-        let endpoint = match former.and_then(|former| former.listen_again(&self.setup)) {
-            Some(endpoint) => endpoint,
+        let listener = match former.and_then(|former| former.listen_again(&self.setup)) {
+            Some(listener) => listener,
             None => self.open(addr, true)?,
         };
-        let mut listener = Listener::new(id, endpoint);
-        let local = listener.endpoint.local();
-        if listener.is_wildcard() {
-            self.interfaces.watch()?;
-            self.events.extend(self.interfaces.up().filter_map(|ip| listener.announced.announce(ip)));
-        } else {
-            self.events.extend(listener.announced.announce(local.ip()));
-        }
+        let local = listener.local();
+        self.listeners.add(id, listener)?;
         log::debug!("listening on QUIC {local}");
-        self.listeners.push(listener);
         Ok(())
     }
 
@@ -178,8 +154,7 @@ impl Transport {
 
     /// The listener's socket to reach `remote` from.
     fn listening_to(&self, remote: IpAddr) -> Option<&Arc<Endpoint>> {
-        let mut endpoints = self.listeners.iter().map(|listener| listener.endpoint.endpoint());
-        endpoints.find(|endpoint| suits(endpoint.local().ip(), remote))
+        self.listeners.suiting(remote).map(Lease::endpoint)
     }
 
     /// The socket for a dial of `remote`.
@@ -203,57 +178,6 @@ impl Transport {
         };
         Ok(Source::Shared(Arc::clone(self.dialers[family].insert(dialer).endpoint())))
     }
-
-    fn on_change(&mut self, change: Change) {
-        let wildcards = self.listeners.iter_mut().filter(|listener| listener.is_wildcard());
-        match change {
-            Change::Up(ip) => {
-                self.events.extend(wildcards.filter_map(|listener| listener.announced.announce(ip)));
-                self.move_connections(ip);
-            }
-            Change::Down(ip) => {
-                self.events.extend(wildcards.filter_map(|listener| listener.announced.expire(ip)));
-                self.move_connections(ip);
-            }
-            Change::Lost(error) => {
-                for listener in wildcards {
-                    // Nothing would tell us when one of these goes away.
-                    self.events.extend(listener.announced.expire_all());
-                    self.events.push_back(TransportEvent::ListenerError {
-                        listener_id: listener.id,
-                        error: Error::Watch(io::Error::new(error.kind(), error.to_string())),
-                    });
-                }
-            }
-        }
-    }
-
-    /// The route of connections in the IP family of `changed` may be another one now.
-    fn move_connections(&self, changed: IpAddr) {
-        let listening = self.listeners.iter().map(|listener| &listener.endpoint);
-        for endpoint in listening.chain(self.dialers.iter().flatten()) {
-            if endpoint.local().is_ipv4() == changed.is_ipv4() {
-                endpoint.local_address_changed();
-            }
-        }
-    }
-
-    fn poll_listeners(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let count = self.listeners.len();
-        for index in (0..count).map(|step| (self.turn + step) % count) {
-            if let Poll::Ready(event) = self.listeners[index].poll(cx) {
-                self.turn = index + 1;
-                return Poll::Ready(event);
-            }
-        }
-        Poll::Pending
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl libp2p::Transport for Transport {
@@ -269,26 +193,15 @@ impl libp2p::Transport for Transport {
         endpoint
             .resolve()
             .and_then(|addr| self.listen(id, addr))
-            .map_err(|source| TransportError::Other(Error::Listen { addr: endpoint.to_string(), source }))?;
-        self.wake();
-        Ok(())
+            .map_err(|source| TransportError::Other(Error::Listen { addr: endpoint.to_string(), source }))
     }
 
     /// The addresses expire, and [`TransportEvent::ListenerClosed`] comes last. The connections stay, and with
     /// them the port; listening on it again works meanwhile.
     fn remove_listener(&mut self, id: ListenerId) -> bool {
-        let Some(index) = self.listeners.iter().position(|listener| listener.id == id) else {
-            return false;
-        };
-        let mut listener = self.listeners.remove(index);
-        self.former.push(Arc::downgrade(listener.endpoint.endpoint()));
-        self.events.extend(listener.announced.expire_all());
-        self.events.push_back(TransportEvent::ListenerClosed { listener_id: id, reason: Ok(()) });
-        if !self.listeners.iter().any(Listener::is_wildcard) {
-            self.interfaces.unwatch();
-        }
-        self.wake();
-        true
+        let removed = self.listeners.remove(id);
+        self.former.extend(removed.iter().map(|listener| Arc::downgrade(listener.endpoint())));
+        removed.is_some()
     }
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<Error>> {
@@ -313,19 +226,16 @@ impl libp2p::Transport for Transport {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
-            }
-            match self.interfaces.poll(cx) {
-                Poll::Ready(change) => self.on_change(change),
-                Poll::Pending => break,
-            }
-        }
-        let polled = self.poll_listeners(cx);
-        if polled.is_pending() {
-            self.waker = Some(cx.waker().clone());
-        }
-        polled
+        let Transport { listeners, dialers, .. } = &mut *self;
+        listeners.poll(cx, |listeners, changed| {
+            move_connections(listeners.iter().chain(dialers.iter().flatten()), changed);
+        })
+    }
+}
+
+/// The route of connections in the IP family of `changed` may be another one now.
+fn move_connections<'a>(sockets: impl Iterator<Item = &'a Lease>, changed: IpAddr) {
+    for socket in sockets.filter(|socket| socket.local().is_ipv4() == changed.is_ipv4()) {
+        socket.local_address_changed();
     }
 }

@@ -36,11 +36,10 @@ mod stream;
 mod tests;
 
 use std::{
-    collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -54,10 +53,7 @@ use self::listener::Listener;
 pub use self::{error::Error, stream::Stream};
 use crate::{
     limits,
-    transport::{
-        address::Endpoint,
-        interfaces::{Change, Interfaces},
-    },
+    transport::{address::Endpoint, listeners::Listeners},
 };
 
 type Event = TransportEvent<Ready<Result<Stream, Error>>, Error>;
@@ -81,15 +77,7 @@ impl Default for Config {
 #[derive(Default)]
 pub struct Transport {
     config: Config,
-    listeners: Vec<Listener>,
-    /// Watched while there is a listener on a wildcard address.
-    interfaces: Interfaces,
-    /// Events to hand out before anything is polled. As long as the list of the machine's addresses.
-    events: VecDeque<Event>,
-    /// The listener whose turn it is, so that a busy one does not starve the others.
-    turn: usize,
-    /// The task that found nothing to do, to be woken when a listener is added or removed.
-    waker: Option<Waker>,
+    listeners: Listeners<Listener>,
 }
 
 impl Transport {
@@ -101,60 +89,16 @@ impl Transport {
         let shared = self.listeners.iter().any(|ours| {
             ours.bound.port() == addr.port() && ours.bound.is_ipv4() == addr.is_ipv4() && addr.port() != 0
         });
-        let mut listener = Listener::bind(id, addr, self.config.backlog, shared)?;
-        if listener.is_wildcard() {
-            self.interfaces.watch()?;
-            self.events.extend(self.interfaces.up().filter_map(|ip| listener.announced.announce(ip)));
-        } else {
-            self.events.extend(listener.announced.announce(listener.bound.ip()));
-        }
-        log::debug!("listening on TCP {}", listener.bound);
-        self.listeners.push(listener);
+        let listener = Listener::bind(addr, self.config.backlog, shared)?;
+        let bound = listener.bound;
+        self.listeners.add(id, listener)?;
+        log::debug!("listening on TCP {bound}");
         Ok(())
     }
 
     /// The port to dial `remote` from, if there is a listener to share it with.
     fn port_for(&self, remote: IpAddr) -> Option<u16> {
-        self.listeners.iter().find(|listener| listener.suits(remote)).map(|listener| listener.bound.port())
-    }
-
-    fn on_change(&mut self, change: Change) {
-        let wildcards = self.listeners.iter_mut().filter(|listener| listener.is_wildcard());
-        match change {
-            Change::Up(ip) => {
-                self.events.extend(wildcards.filter_map(|listener| listener.announced.announce(ip)))
-            }
-            Change::Down(ip) => {
-                self.events.extend(wildcards.filter_map(|listener| listener.announced.expire(ip)))
-            }
-            Change::Lost(error) => {
-                for listener in wildcards {
-                    // Nothing would tell us when one of these goes away.
-                    self.events.extend(listener.announced.expire_all());
-                    self.events.push_back(TransportEvent::ListenerError {
-                        listener_id: listener.id,
-                        error: Error::Watch(io::Error::new(error.kind(), error.to_string())),
-                    });
-                }
-            }
-        }
-    }
-
-    fn poll_listeners(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let count = self.listeners.len();
-        for index in (0..count).map(|step| (self.turn + step) % count) {
-            if let Poll::Ready(event) = self.listeners[index].poll(cx) {
-                self.turn = index + 1;
-                return Poll::Ready(event);
-            }
-        }
-        Poll::Pending
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+        self.listeners.suiting(remote).map(|listener| listener.bound.port())
     }
 }
 
@@ -171,24 +115,12 @@ impl libp2p::Transport for Transport {
         endpoint
             .resolve()
             .and_then(|addr| self.listen(id, addr))
-            .map_err(|source| TransportError::Other(Error::Listen { addr: endpoint.to_string(), source }))?;
-        self.wake();
-        Ok(())
+            .map_err(|source| TransportError::Other(Error::Listen { addr: endpoint.to_string(), source }))
     }
 
     /// The addresses expire, the port is free at once, and [`TransportEvent::ListenerClosed`] comes last.
     fn remove_listener(&mut self, id: ListenerId) -> bool {
-        let Some(index) = self.listeners.iter().position(|listener| listener.id == id) else {
-            return false;
-        };
-        let mut listener = self.listeners.remove(index);
-        self.events.extend(listener.announced.expire_all());
-        self.events.push_back(TransportEvent::ListenerClosed { listener_id: id, reason: Ok(()) });
-        if !self.listeners.iter().any(Listener::is_wildcard) {
-            self.interfaces.unwatch();
-        }
-        self.wake();
-        true
+        self.listeners.remove(id).is_some()
     }
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<Error>> {
@@ -203,19 +135,7 @@ impl libp2p::Transport for Transport {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
-            }
-            match self.interfaces.poll(cx) {
-                Poll::Ready(change) => self.on_change(change),
-                Poll::Pending => break,
-            }
-        }
-        let polled = self.poll_listeners(cx);
-        if polled.is_pending() {
-            self.waker = Some(cx.waker().clone());
-        }
-        polled
+        // A connection keeps the addresses that it began with.
+        self.listeners.poll(cx, |_, _| ())
     }
 }

@@ -131,7 +131,7 @@ impl Keys {
         Ok(Keys { reset, token: fresh()?, seed: None, token_clock: Arc::default() })
     }
 
-    /// For tests and fuzzing.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn from_seed(seed: u8) -> Self {
         let [reset, token, seed] = [0, 1, 2].map(|n| [seed + n; 32]);
         Keys { reset, token, seed: Some(seed), token_clock: Arc::default() }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::socket::Socket;
-use crate::limits;
+use crate::{limits, transport::listeners::suits};
 
 /// RFC 8489, section 5.
 const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
@@ -137,7 +137,7 @@ impl Sockets {
     fn of_family(&self, addr: SocketAddr) -> Option<Arc<Socket>> {
         let table = self.table();
         let mut sockets = table.sockets.iter().filter_map(Weak::upgrade);
-        sockets.find(|socket| super::suits(socket.local.ip(), addr.ip()))
+        sockets.find(|socket| suits(socket.local.ip(), addr.ip()))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

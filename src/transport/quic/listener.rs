@@ -1,40 +1,42 @@
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     task::{Context, Poll, ready},
 };
 
-use libp2p::core::transport::{ListenerId, TransportEvent};
+use libp2p::Multiaddr;
 
-use super::{Connecting, Event, endpoint::Lease};
-use crate::transport::{address::quic_multiaddr, announced::Announced};
+use super::{Connecting, Error, endpoint::Lease};
+use crate::transport::{
+    address::quic_multiaddr,
+    listeners::{Incoming, Listen},
+};
 
-/// A listening socket and the addresses it is announced under.
-pub(super) struct Listener {
-    pub(super) id: ListenerId,
-    /// Dropping it ends the listening, not the connections.
-    pub(super) endpoint: Lease,
-    pub(super) announced: Announced,
-}
+/// Dropping it ends the listening, not the connections.
+impl Listen for Lease {
+    type Upgrade = Connecting;
+    type Error = Error;
 
-impl Listener {
-    pub(super) fn new(id: ListenerId, endpoint: Lease) -> Self {
-        Listener { id, announced: Announced::new(id, endpoint.local(), quic_multiaddr), endpoint }
-    }
-
-    pub(super) fn is_wildcard(&self) -> bool {
-        self.endpoint.local().ip().is_unspecified()
+    fn bound(&self) -> SocketAddr {
+        self.local()
     }
 
     /// A connection that came in, with its handshake still to do.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let (held, arrival) = ready!(self.endpoint.endpoint().poll_incoming(cx));
-        let local = arrived_at(self.endpoint.local(), arrival.local_ip, arrival.remote);
-        Poll::Ready(TransportEvent::Incoming {
-            listener_id: self.id,
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming<Connecting>, Error>> {
+        let (held, arrival) = ready!(self.endpoint().poll_incoming(cx));
+        Poll::Ready(Ok(Incoming {
             upgrade: Connecting::new(arrival.remote, held),
-            local_addr: quic_multiaddr(local),
-            send_back_addr: quic_multiaddr(arrival.remote),
-        })
+            local: arrived_at(self.local(), arrival.local_ip, arrival.remote),
+            remote: arrival.remote,
+        }))
+    }
+
+    fn multiaddr(addr: SocketAddr) -> Multiaddr {
+        quic_multiaddr(addr)
+    }
+
+    fn watch_error(source: io::Error) -> Error {
+        Error::Watch(source)
     }
 }
 

@@ -49,11 +49,13 @@ mod verifier;
 use std::sync::Arc;
 
 use libp2p::{PeerId, identity::Keypair};
+#[cfg(any(test, feature = "fuzzing"))]
+use rustls::pki_types::UnixTime;
 use rustls::{
     ClientConfig, ServerConfig, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, UnixTime},
+    pki_types::CertificateDer,
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
     version::TLS13,
@@ -89,7 +91,8 @@ pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<PeerId, CertificateError>
     Certificate::only(chain)?.peer_id()
 }
 
-/// Reads a certificate and checks it at a time, as a handshake does: for fuzzing.
+/// Reads a certificate and checks it at a time, as a handshake does.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn verify(certificate: &[u8], now: UnixTime) -> Result<PeerId, CertificateError> {
     Certificate::read(certificate)?.verify(now)
 }

@@ -1,6 +1,6 @@
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -8,28 +8,26 @@ use std::{
 };
 
 use async_io::{Async, ReadableOwned, Timer};
-use futures::FutureExt;
-use libp2p::core::transport::{ListenerId, TransportEvent};
+use futures::{FutureExt, future::Ready};
+use libp2p::Multiaddr;
 use rustix::io::Errno;
 
-use super::{Error, Event, Stream, socket};
+use super::{Error, Stream, socket};
 use crate::{
     limits,
     transport::{
         address::tcp_multiaddr,
-        announced::{Announced, suits},
+        listeners::{Incoming, Listen},
     },
 };
 
-/// A listening socket and the addresses it is announced under.
+/// A listening socket.
 pub(super) struct Listener {
-    pub(super) id: ListenerId,
     /// What the socket is bound to; may be a wildcard.
     pub(super) bound: SocketAddr,
     socket: Arc<Async<TcpListener>>,
     /// There was nobody to accept: done when there may be. Saves asking the kernel at each poll.
     empty: Option<ReadableOwned<TcpListener>>,
-    pub(super) announced: Announced,
     /// Set while accepting waits for resources to come back.
     pause: Option<Timer>,
     /// How long the next pause is.
@@ -37,55 +35,10 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn bind(id: ListenerId, addr: SocketAddr, backlog: i32, shared: bool) -> io::Result<Self> {
+    pub(super) fn bind(addr: SocketAddr, backlog: i32, shared: bool) -> io::Result<Self> {
         let socket = Arc::new(Async::new_nonblocking(socket::listen(addr, backlog, shared)?)?);
         let bound = socket.get_ref().local_addr()?;
-        Ok(Listener {
-            id,
-            bound,
-            socket,
-            empty: None,
-            announced: Announced::new(id, bound, tcp_multiaddr),
-            pause: None,
-            next_pause: limits::TCP_ACCEPT_PAUSE,
-        })
-    }
-
-    pub(super) fn is_wildcard(&self) -> bool {
-        self.bound.ip().is_unspecified()
-    }
-
-    /// Whether a connection to `remote` can come from this listener's port.
-    pub(super) fn suits(&self, remote: IpAddr) -> bool {
-        suits(self.bound.ip(), remote)
-    }
-
-    /// Accepts one connection, or reports why none can be accepted for now.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.poll_unpin(cx));
-            self.pause = None;
-        }
-        match ready!(self.poll_accept(cx)) {
-            Ok((stream, local, remote)) => {
-                self.next_pause = limits::TCP_ACCEPT_PAUSE;
-                Poll::Ready(TransportEvent::Incoming {
-                    listener_id: self.id,
-                    upgrade: futures::future::ready(Ok(stream)),
-                    local_addr: tcp_multiaddr(local),
-                    send_back_addr: tcp_multiaddr(remote),
-                })
-            }
-            Err(source) => {
-                // The connection stays in the backlog, so accepting at once would fail again at once.
-                self.pause = Some(Timer::after(self.next_pause));
-                self.next_pause = (self.next_pause * 2).min(limits::TCP_ACCEPT_PAUSE_MAX);
-                Poll::Ready(TransportEvent::ListenerError {
-                    listener_id: self.id,
-                    error: Error::Accept { addr: self.bound, source },
-                })
-            }
-        }
+        Ok(Listener { bound, socket, empty: None, pause: None, next_pause: limits::TCP_ACCEPT_PAUSE })
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr, SocketAddr)>> {
@@ -107,6 +60,43 @@ impl Listener {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+}
+
+impl Listen for Listener {
+    type Upgrade = Ready<Result<Stream, Error>>;
+    type Error = Error;
+
+    fn bound(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// Accepts one connection, or reports why none can be accepted for now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming<Self::Upgrade>, Error>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.poll_unpin(cx));
+            self.pause = None;
+        }
+        match ready!(self.poll_accept(cx)) {
+            Ok((stream, local, remote)) => {
+                self.next_pause = limits::TCP_ACCEPT_PAUSE;
+                Poll::Ready(Ok(Incoming { upgrade: futures::future::ready(Ok(stream)), local, remote }))
+            }
+            Err(source) => {
+                // The connection stays in the backlog, so accepting at once would fail again at once.
+                self.pause = Some(Timer::after(self.next_pause));
+                self.next_pause = (self.next_pause * 2).min(limits::TCP_ACCEPT_PAUSE_MAX);
+                Poll::Ready(Err(Error::Accept { addr: self.bound, source }))
+            }
+        }
+    }
+
+    fn multiaddr(addr: SocketAddr) -> Multiaddr {
+        tcp_multiaddr(addr)
+    }
+
+    fn watch_error(source: io::Error) -> Error {
+        Error::Watch(source)
     }
 }
 

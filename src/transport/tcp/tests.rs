@@ -12,7 +12,7 @@ use libp2p::{Transport as _, core::Endpoint as Role, multiaddr::Protocol};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::transport::address;
+use crate::transport::{address, interfaces::Change};
 
 const NEW: DialOpts = DialOpts { role: Role::Dialer, port_use: PortUse::New };
 const REUSE: DialOpts = DialOpts { role: Role::Dialer, port_use: PortUse::Reuse };
@@ -201,13 +201,13 @@ fn without_a_watcher_wildcard_addresses_expire() {
         let mut transport = Transport::default();
         let id = listen(&mut transport, "/ip4/0.0.0.0/tcp/0");
         let addr = next_address(&mut transport).await;
-        transport.events.clear();
-        transport.on_change(Change::Lost(io::ErrorKind::BrokenPipe.into()));
+        transport.listeners.events.clear();
+        transport.listeners.on_change(Change::Lost(io::ErrorKind::BrokenPipe.into()));
         match next(&mut transport).await {
             TransportEvent::AddressExpired { listen_addr, .. } => assert_eq!(listen_addr, addr),
             other => panic!("unexpected event: {other:?}"),
         }
-        match transport.events.pop_back() {
+        match transport.listeners.events.pop_back() {
             Some(TransportEvent::ListenerError { listener_id, error: Error::Watch(_) }) => {
                 assert_eq!(listener_id, id);
             }
@@ -319,7 +319,7 @@ fn both_families_may_have_the_same_port() {
     let both = || {
         let mut transport = Transport::default();
         listen(&mut transport, "/ip4/0.0.0.0/tcp/0");
-        let port = transport.listeners[0].bound.port();
+        let port = transport.listeners.iter().next().expect("a listener").bound.port();
         transport.listen_on(ListenerId::next(), multiaddr(&format!("/ip6/::/tcp/{port}"))).is_ok()
     };
     // Somebody else may have the port in the other family, but not ten times in a row.

@@ -193,13 +193,13 @@ fn without_a_watcher_wildcard_addresses_expire() {
     let executor = smol::LocalExecutor::new();
     run(&executor, async {
         let (mut node, addr) = Node::listening(&executor, "/ip4/0.0.0.0/udp/0/quic-v1").await;
-        node.transport.events.clear();
-        node.transport.on_change(Change::Lost(io::ErrorKind::BrokenPipe.into()));
+        node.transport.listeners.events.clear();
+        node.transport.listeners.on_change(Change::Lost(io::ErrorKind::BrokenPipe.into()));
         match node.next().await {
             TransportEvent::AddressExpired { listen_addr, .. } => assert_eq!(listen_addr, addr),
             other => panic!("unexpected event: {other:?}"),
         }
-        let error = node.transport.events.pop_back();
+        let error = node.transport.listeners.events.pop_back();
         assert!(matches!(error, Some(TransportEvent::ListenerError { error: Error::Watch(_), .. })));
     });
 }

@@ -14,7 +14,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-use super::{certificate, der, own};
+use super::{der, own, verify};
 
 /// 2026-11-21.
 fn today() -> UnixTime {
@@ -144,8 +144,4 @@ fn extension(identifier: &[u8], is_critical: Option<bool>, value: &[u8]) -> Vec<
     };
     let identifier = der::write(der::OBJECT_IDENTIFIER, &[identifier]);
     der::write(der::SEQUENCE, &[&identifier, critical, &der::write(der::OCTET_STRING, &[value])])
-}
-
-fn verify(certificate: &[u8], now: UnixTime) -> Result<libp2p::PeerId, super::CertificateError> {
-    certificate::Certificate::read(certificate)?.verify(now)
 }

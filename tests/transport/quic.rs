@@ -1,15 +1,3 @@
-//! The QUIC transport while interfaces come and go. As in `transport.rs`, the test runs itself again as a
-//! child, in a network of its own.
-#![cfg(feature = "quic")]
-
-use std::{
-    env,
-    pin::Pin,
-    process::{Command, Stdio},
-    time::Duration,
-};
-
-use async_io::Timer;
 use futures::future::poll_fn;
 use libp2p::{
     Multiaddr, Transport as _,
@@ -20,24 +8,15 @@ use libp2p::{
     },
     identity::Keypair,
 };
-use warren::transport::quic::{Connecting, Connection, Error, Transport};
+use warren::transport::quic::{Connection, Transport};
+
+use super::{ip, multiaddr, next, run_in_an_empty_network};
 
 const REUSE: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::Reuse };
 
-type Event = TransportEvent<Connecting, Error>;
-
 #[test]
 fn addresses_and_connections_follow_the_interfaces() {
-    let isolated = Command::new("unshare").args(["-n", "ip", "link"]).stdout(Stdio::null()).status();
-    if !isolated.is_ok_and(|status| status.success()) {
-        println!("skipped: a network namespace needs root, unshare and ip");
-        return;
-    }
-    let mut command = Command::new("unshare");
-    command.arg("-n").arg(env::current_exe().expect("a test program"));
-    let output = command.args(["--exact", "child", "--ignored"]).output().expect("a child process");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success() && said[0].contains("1 passed"), "{}", said.join("\n"));
+    run_in_an_empty_network("quic::child");
 }
 
 /// ```text
@@ -81,25 +60,6 @@ fn child() {
             futures::join!(async { moved.await.expect("a live connection") }, expired);
         assert_eq!(moved, multiaddr("/ip4/10.99.0.3/udp/4002/quic-v1"));
     }));
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.expect("the ip program").success(), "ip {arguments}");
-}
-
-fn multiaddr(text: &str) -> Multiaddr {
-    text.parse().expect("a multiaddr")
-}
-
-/// The next event, or a panic when there is none for a time that no machine needs.
-async fn next(transport: &mut Transport) -> Event {
-    let event = poll_fn(|cx| Pin::new(&mut *transport).poll(cx));
-    let late = async {
-        Timer::after(Duration::from_secs(20)).await;
-        panic!("no event");
-    };
-    smol::future::or(event, late).await
 }
 
 async fn accept(transport: &mut Transport) -> (Connection, Multiaddr) {

@@ -1,19 +1,11 @@
-//! The TCP transport in a hostile environment: a process out of descriptors, interfaces that come and go.
-//!
-//! What a test does to its process or its network must not reach the other tests, so each one here runs
-//! itself again as a child, which is the `#[ignore]`d test named after it.
-
 use std::{
     collections::BTreeSet,
-    env, fs, io,
+    fs, io,
     net::{SocketAddr, TcpStream},
-    pin::Pin,
-    process::{Command, Stdio},
     time::Duration,
 };
 
 use async_io::Timer;
-use futures::future::poll_fn;
 use libp2p::{
     Multiaddr, Transport as _,
     core::{
@@ -25,21 +17,16 @@ use libp2p::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use warren::transport::tcp::{Error, Stream, Transport};
 
+use super::{ip, multiaddr, next, run_alone, run_in_an_empty_network};
+
 #[test]
 fn a_listener_survives_running_out_of_descriptors() {
-    run(Command::new(this_program()), "child_without_descriptors");
+    run_alone("tcp::child_without_descriptors");
 }
 
 #[test]
 fn addresses_follow_the_interfaces() {
-    let isolated = Command::new("unshare").args(["-n", "ip", "link"]).stdout(Stdio::null()).status();
-    if !isolated.is_ok_and(|status| status.success()) {
-        println!("skipped: a network namespace needs root, unshare and ip");
-        return;
-    }
-    let mut command = Command::new("unshare");
-    command.arg("-n").arg(this_program());
-    run(command, "child_in_an_empty_network");
+    run_in_an_empty_network("tcp::child_in_an_empty_network");
 }
 
 #[test]
@@ -140,34 +127,12 @@ fn child_in_an_empty_network() {
 
 const NEW: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
 
-type Event = TransportEvent<futures::future::Ready<Result<Stream, Error>>, Error>;
-
-fn this_program() -> std::path::PathBuf {
-    env::current_exe().expect("a test program")
-}
-
-fn run(mut command: Command, child: &str) {
-    let output = command.args(["--exact", child, "--ignored"]).output().expect("a child process");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{child} failed:\n{}", said.join("\n"));
-    assert!(said[0].contains("1 passed"), "{child} did not run:\n{}", said.join("\n"));
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.expect("the ip program").success(), "ip {arguments}");
-}
-
 /// Sockets of programs that talk to the kernel about interfaces, in this network namespace.
 fn netlink_sockets() -> usize {
     const ROUTE: &str = "0";
     let table = fs::read_to_string("/proc/net/netlink").expect("a table");
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter(|row| row[1] == ROUTE && row[2] != "0").count()
-}
-
-fn multiaddr(text: &str) -> Multiaddr {
-    text.parse().expect("a multiaddr")
 }
 
 fn socket_addr(addr: &Multiaddr) -> SocketAddr {
@@ -193,16 +158,6 @@ async fn dial_once_routed(addr: &Multiaddr) -> Stream {
             result => return result.expect("a connection"),
         }
     }
-}
-
-/// The next event, or a panic when there is none for a time that no machine needs.
-async fn next(transport: &mut Transport) -> Event {
-    let event = async { Ok(poll_fn(|cx| Pin::new(&mut *transport).poll(cx)).await) };
-    let late = async {
-        Timer::after(Duration::from_secs(20)).await;
-        Err(io::Error::from(io::ErrorKind::TimedOut))
-    };
-    smol::future::or(event, late).await.expect("an event")
 }
 
 async fn next_address(transport: &mut Transport) -> Multiaddr {
