@@ -347,8 +347,6 @@ pub const CLOCK_FLOOR: u64 = 1_767_225_600;
 // The certificate reader knows no longer lengths than two bytes hold.
 const _: () = assert!(QUIC_CERTIFICATE_BYTES <= u16::MAX as usize);
 
-// ---- QUIC ---------------------------------------------------------------------------------------
-
 /// Streams that a peer may have open on one QUIC connection. Unit: streams. As with yamux.
 pub const QUIC_STREAMS: u32 = YAMUX_STREAMS as u32;
 
