@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod config;
 pub mod face;
+pub mod files;
 pub mod identity;
 pub mod limits;
 pub mod node;

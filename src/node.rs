@@ -2,7 +2,9 @@
 
 pub mod api;
 mod behaviour;
+pub mod crowd;
 mod feed;
+pub mod gate;
 mod gossip;
 mod links;
 pub mod peers;
