@@ -50,6 +50,18 @@ pub struct Run {
     #[argh(option, arg_name = "multiaddr")]
     pub external: Vec<String>,
 
+    /// network that is ours beyond those of the interfaces, as 10.42.0.0/16; may be repeated
+    #[argh(option, arg_name = "cidr")]
+    pub lan: Vec<String>,
+
+    /// where members of a room find each other: private (the DHT of warrens, default), public (that of IPFS) or off
+    #[argh(option, arg_name = "which")]
+    pub dht: Option<String>,
+
+    /// connect to those only who are named with --bootstrap, or who connect to this node
+    #[argh(switch)]
+    pub no_discovery: bool,
+
     /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]
     pub identity: Option<String>,
@@ -130,6 +142,18 @@ pub struct Relay {
     /// address at which others can reach this node, as it is not its own; may be repeated
     #[argh(option, arg_name = "multiaddr")]
     pub external: Vec<String>,
+
+    /// network that is ours beyond those of the interfaces, as 10.42.0.0/16; may be repeated
+    #[argh(option, arg_name = "cidr")]
+    pub lan: Vec<String>,
+
+    /// where members of a room find each other: private (the DHT of warrens, default) or off
+    #[argh(option, arg_name = "which")]
+    pub dht: Option<String>,
+
+    /// connect to those only who are named with --bootstrap, or who connect to this node
+    #[argh(switch)]
+    pub no_discovery: bool,
 
     /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]

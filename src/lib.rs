@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod discovery;
 pub mod face;
+pub mod files;
 pub mod identity;
 pub mod limits;
 pub mod node;

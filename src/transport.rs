@@ -13,6 +13,8 @@ mod netlink;
 pub mod quic;
 pub mod tcp;
 
+pub use netlink::on_link;
+
 use futures::future::BoxFuture;
 use libp2p::{
     PeerId, Transport as _,

@@ -132,10 +132,6 @@ impl Behaviour {
         }
     }
 
-    pub fn is_server(&self) -> bool {
-        self.inner.mode() == Mode::Server
-    }
-
     /// A connected peer said what it speaks and where it listens; `dialled` is where we reached it.
     pub fn identified(
         &mut self,
@@ -168,9 +164,9 @@ impl Behaviour {
         self.tell_routes();
     }
 
-    /// Peers in the routing table, and records kept for others.
-    pub fn counts(&mut self) -> (usize, usize) {
-        (self.table.len(), self.inner.store_mut().len())
+    /// Peers in the routing table.
+    pub fn routes(&self) -> usize {
+        self.table.len()
     }
 
     /// A table full of one prefix's nodes would see the world through their eyes. Nodes of networks that are not

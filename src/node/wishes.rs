@@ -19,8 +19,10 @@ use crate::{limits, rooms::Room};
 
 /// What the wishes need to know of everything else.
 pub(super) trait World {
-    /// It is connected or being dialled.
+    /// It is connected.
     fn is_linked(&self, peer: &PeerId) -> bool;
+    /// Connected peers.
+    fn links(&self) -> usize;
     /// It can be dialled now.
     fn is_due(&self, peer: &PeerId) -> bool;
     /// When it can be dialled, if it is known where.
@@ -130,8 +132,13 @@ impl Wishes {
     }
 
     /// A room of ours is empty; or there is none, and the node is there for others.
-    pub(super) fn is_lonely(&self, world: &impl World) -> bool {
+    pub(super) fn is_seeking(&self, world: &impl World) -> bool {
         self.rooms.is_empty() || self.rooms.keys().any(|room| world.neighbours(room) == 0)
+    }
+
+    /// It is seeking, and there are few to ask.
+    fn is_lonely(&self, world: &impl World) -> bool {
+        world.links() < limits::LONELY_LINKS && self.is_seeking(world)
     }
 
     fn room_wish(&self, world: &impl World, pick: usize) -> Option<PeerId> {
@@ -173,6 +180,10 @@ mod tests {
     impl World for Toy {
         fn is_linked(&self, peer: &PeerId) -> bool {
             self.linked.borrow().contains(peer)
+        }
+
+        fn links(&self) -> usize {
+            self.linked.borrow().len()
         }
 
         fn is_due(&self, peer: &PeerId) -> bool {

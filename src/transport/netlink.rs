@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     io,
     net::IpAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,8 +18,8 @@ use async_io::{Async, ReadableOwned};
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
-        recvfrom, sendto, socket_with,
+        AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, bind,
+        netlink::SocketAddrNetlink, recvfrom, sendto, socket_with, sockopt,
     },
 };
 
@@ -52,7 +52,7 @@ impl Watch {
             buffer: vec![0; limits::NETLINK_BYTES].into(),
             addresses: Addresses::default(),
         };
-        watch.ask_for_all()?;
+        ask_for_all(&*watch.socket)?;
         Ok(watch)
     }
 
@@ -67,11 +67,7 @@ impl Watch {
                 self.empty = None;
             }
             let ask = match recvfrom(&*self.socket, &mut self.buffer[..], RecvFlags::empty()) {
-                // Other programs may write to this socket too; the kernel is number 0.
-                Ok((len, _, from)) => match from.and_then(|from| SocketAddrNetlink::try_from(from).ok()) {
-                    Some(from) if from.pid() == 0 => self.addresses.read(&self.buffer[..len])?,
-                    _ => false,
-                },
+                Ok((len, _, from)) => is_kernel(&from) && self.addresses.read(&self.buffer[..len])?,
                 Err(Errno::AGAIN) => {
                     self.empty = Some(self.socket.clone().readable_owned());
                     false
@@ -82,21 +78,56 @@ impl Watch {
                 Err(error) => return Poll::Ready(Err(error.into())),
             };
             if ask {
-                self.ask_for_all()?;
+                ask_for_all(&*self.socket)?;
             }
         }
     }
+}
 
-    fn ask_for_all(&self) -> io::Result<()> {
-        const LEN: u32 = 17 + 3;
-        let mut request = [0; LEN as usize];
-        request[..4].copy_from_slice(&LEN.to_ne_bytes());
-        request[4..6].copy_from_slice(&RTM_GETADDR.to_ne_bytes());
-        request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-        // What follows is sequence number, port and, as struct rtgenmsg, the family: all zero, for any.
-        sendto(&*self.socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        Ok(())
+/// The addresses of this machine, each with its prefix length, as they are now. Asks the kernel and waits for the
+/// answer, which takes some microseconds.
+///
+/// # Errors
+/// Those of the socket; `ETIMEDOUT` or `EAGAIN` if the kernel stays silent.
+pub fn on_link() -> io::Result<Vec<(IpAddr, u8)>> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(limits::NETLINK_TIMEOUT))?;
+    let mut buffer = [0; limits::NETLINK_BYTES];
+    let mut addresses = Addresses::default();
+    ask_for_all(&socket)?;
+    for _ in 0..limits::NETLINK_ANSWERS {
+        match recvfrom(&socket, &mut buffer[..], RecvFlags::empty()) {
+            Ok((len, _, from)) if is_kernel(&from) => {
+                if addresses.read(&buffer[..len])? {
+                    ask_for_all(&socket)?;
+                }
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if addresses.followed {
+            return Ok(addresses.known.into_iter().map(|(ip, _, len)| (ip, len)).collect());
+        }
     }
+    Err(Errno::TIMEDOUT.into())
+}
+
+fn ask_for_all(socket: impl AsFd) -> io::Result<()> {
+    const LEN: u32 = 17 + 3;
+    let mut request = [0; LEN as usize];
+    request[..4].copy_from_slice(&LEN.to_ne_bytes());
+    request[4..6].copy_from_slice(&RTM_GETADDR.to_ne_bytes());
+    request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    // What follows is sequence number, port and, as struct rtgenmsg, the family: all zero, for any.
+    sendto(socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    Ok(())
+}
+
+/// Other programs may write to such a socket too; the kernel is number 0.
+fn is_kernel(from: &Option<SocketAddrAny>) -> bool {
+    let from = from.as_ref().and_then(|from| SocketAddrNetlink::try_from(from.clone()).ok());
+    from.is_some_and(|from| from.pid() == 0)
 }
 
 // linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h; the families as in POSIX on Linux.

@@ -54,7 +54,8 @@ impl Records {
     }
 
     /// Records kept for others.
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.count
     }
 
