@@ -11,6 +11,8 @@
 //! - Dials for lookups have a budget.
 
 mod records;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},

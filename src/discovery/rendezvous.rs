@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,16 @@ pub enum Query {
     Provide(RoomKey),
     /// Ask who else is.
     Lookup(RoomKey),
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, RoomKey([a, b, ..])) = match self {
+            Query::Provide(key) => ("providing", key),
+            Query::Lookup(key) => ("looking up", key),
+        };
+        write!(f, "{what} room {a:02x}{b:02x}..")
+    }
 }
 
 /// The rooms of this node, and when each is due.

@@ -456,8 +456,14 @@ impl Node {
                     }
                 }
             }
-            kad::Event::Done { query, succeeded } => company.rendezvous.done(query, succeeded, now, jitter()),
-            kad::Event::Routes(routes) => company.rendezvous.routes(routes, now),
+            kad::Event::Done { query, succeeded } => {
+                log::debug!("{query} has {}", if succeeded { "ended" } else { "failed" });
+                company.rendezvous.done(query, succeeded, now, jitter());
+            }
+            kad::Event::Routes(routes) => {
+                log::debug!("{routes} nodes of the DHT are known");
+                company.rendezvous.routes(routes, now);
+            }
         }
     }
 
