@@ -236,7 +236,7 @@ impl Link {
         if let Some(error) = &self.lost {
             return Err(error.clone().into());
         }
-        self.end(stream);
+        self.end_stream(stream);
         Ok(())
     }
 
@@ -250,11 +250,11 @@ impl Link {
             self.is_dirty = true;
         }
         if writing {
-            self.end(stream);
+            self.end_stream(stream);
         }
     }
 
-    fn end(&mut self, stream: StreamId) {
+    fn end_stream(&mut self, stream: StreamId) {
         let mut send = self.quic.send_stream(stream);
         self.is_dirty |= match send.finish() {
             Ok(()) => true,

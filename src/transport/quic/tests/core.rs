@@ -264,6 +264,22 @@ fn streams_are_limited_and_come_back() {
 }
 
 #[test]
+fn a_stream_closed_after_nobody_reads_it_does_not_count_for_ever() {
+    let (mut pair, client, server) = Pair::connected(CLEAN, 1);
+    for _ in 0..2 * limits::QUIC_STREAMS {
+        let stream = pair.client.open(client);
+        assert!(pair.client.write(client, stream, b"for nobody").is_ready());
+        pair.pass(DELAY);
+        let incoming = pair.server.accept(server).expect("a stream");
+        pair.server.core.with(server, |link| link.let_go(incoming, true, true));
+        pair.pass(2 * DELAY);
+        pair.client.core.with(client, |link| link.finish(stream)).expect("held").expect("nobody minds");
+        pair.client.core.with(client, |link| link.let_go(stream, true, false));
+        pair.pass(2 * DELAY);
+    }
+}
+
+#[test]
 fn a_reader_and_a_writer_are_woken_once() {
     let (mut pair, client, server) = Pair::connected(CLEAN, 1);
     let stream = pair.client.open(client);
