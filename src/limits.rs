@@ -494,16 +494,16 @@ pub const DHT_KEY_BYTES: usize = 72;
 /// Members come and go: one that is gone is dialled in vain for this long.
 pub const DHT_RECORD_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Between the first two announcements of a room, and, after doubling, at the most. Unit: time.
-///
-/// Two renewals may be lost before the record expires.
+/// Between the first two announcements of a room; each time after that is twice as long ... Unit: time.
 pub const DHT_PROVIDE_FIRST: Duration = Duration::from_secs(30);
+
+/// ... up to this. Unit: time. Two renewals may be lost before the record expires.
 pub const DHT_PROVIDE_MOST: Duration = Duration::from_secs(20 * 60);
 
-/// Between the first two lookups of a room, and, after doubling, at the most. Unit: time.
-///
-/// A lookup asks about ten nodes, most of which have to be dialled for it: 60 kB.
+/// Between the first two lookups of a room that has too few neighbours, doubling ... Unit: time.
 pub const DHT_LOOKUP_FIRST: Duration = Duration::from_secs(2);
+
+/// ... up to this. Unit: time. A lookup asks about ten nodes, most of which have to be dialled for it: 60 kB.
 pub const DHT_LOOKUP_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// Between two lookups of a room that has enough neighbours. Unit: time.
