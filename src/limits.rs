@@ -468,6 +468,9 @@ pub const BOOK_ADDRESSES: usize = 8;
 /// Those among them that only third parties told, so that some place is left for its own. Unit: addresses.
 pub const BOOK_HEARSAY_ADDRESSES: usize = 4;
 
+/// Those among them where we reached it, so that there is some place for news of it. Unit: addresses.
+pub const BOOK_REACHED_ADDRESSES: usize = 4;
+
 /// Longest address that is kept. Unit: bytes, binary. A circuit through an IPv6 relay over QUIC has 72.
 pub const ADDRESS_BYTES: usize = 128;
 
@@ -555,6 +558,7 @@ const _: () = assert!(
 );
 const _: () = assert!(BOOK_PEERS > 4 * CONNECTIONS as usize && BOOK_PREFIX_PEERS < BOOK_DHT_PEERS);
 const _: () = assert!(BOOK_HEARSAY_ADDRESSES < BOOK_ADDRESSES && DIAL_ADDRESSES <= BOOK_ADDRESSES);
+const _: () = assert!(BOOK_HEARSAY_ADDRESSES < DIAL_ADDRESSES && BOOK_REACHED_ADDRESSES < DIAL_ADDRESSES);
 const _: () = assert!(SAVED_ADDRESSES <= DIAL_ADDRESSES && SAVED_PREFIX_PEERS < SAVED_PEERS);
 const _: () = assert!(SAVED_FILE_BYTES as usize >= 300 * SAVED_PEERS * SAVED_ADDRESSES);
 const _: () = assert!(BOOK_DOUBT < BOOK_TRIES && REDIAL_FIRST.as_millis() < BOOK_REDIAL_MOST.as_millis());

@@ -79,7 +79,7 @@ pub fn verdict(links: &[Link], networks: &Networks, now: Instant) -> Verdict {
         left.retain(|link| link.peer != worst);
         verdict.go.push(worst);
     }
-    if left.len() > limits::CONNECTIONS_LOW {
+    if left.len() > limits::CONNECTIONS_HIGH {
         let is_young = |link: &&&Link| link.worth != Worth::Protected && age(link) < limits::CONNECTION_YOUNG;
         verdict.again = left.iter().filter(is_young).map(|link| link.since + limits::CONNECTION_YOUNG).min();
     }
