@@ -97,7 +97,7 @@ impl Book {
         if peer == self.me {
             return;
         }
-        // A longer list than we keep is cut: whoever sends it is not made to wait for.
+        // A long list is cut: looking at it costs us time, and sending it costs nothing.
         let addrs = addrs.into_iter().take(4 * limits::BOOK_ADDRESSES);
         let mut addrs: Vec<_> = addrs.filter_map(|addr| self.admit(peer, addr, source)).collect();
         addrs.truncate(limits::BOOK_ADDRESSES);
@@ -166,10 +166,8 @@ impl Book {
         known.connected(now);
         if let Some(addr) = dialled.map(|addr| without_peer(addr.clone(), peer)) {
             // Names are not kept: what they stand for is the operator's to say, and he does at every start.
-            if is_kept(&addr) {
-                known.learn(addr.clone(), Source::Dialled, now);
-            }
-            known.reached(&addr, now);
+            let keep = is_kept(&addr);
+            known.reached(addr, keep, now);
         }
         self.shrink(peer);
         self.note_change(&peer, before);
@@ -359,7 +357,7 @@ impl Book {
 
     /// Evicts the worst of those that count until there are no more than `most`.
     fn evict_beyond(&mut self, most: usize, counts: impl Fn(&Peer) -> bool) {
-        while self.peers.values().filter(|known| counts(known)).count() > most {
+        while self.peers.len() > most && self.peers.values().filter(|known| counts(known)).count() > most {
             let Some(worst) = self.worst(&counts) else { return };
             let before = self.worth_saving(&worst);
             self.peers.remove(&worst);

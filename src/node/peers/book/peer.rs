@@ -22,7 +22,7 @@ pub(super) struct Peer {
     failed: Option<Instant>,
     /// Dials that failed since the last that did not.
     pub(super) failures: u32,
-    /// When we last heard something of it that was not known before.
+    /// When we last heard something of it that was not known before, and not hearsay; at first, anything.
     pub(super) news: Instant,
     /// It was in a room with us.
     pub(super) is_member: bool,
@@ -106,7 +106,7 @@ impl Peer {
     pub(super) fn learn(&mut self, addr: Multiaddr, source: Source, now: Instant) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.addr == addr) {
             entry.sources.add(source);
-            return self.keep_reached_few();
+            return;
         }
         let new = Entry::new(addr, source, now);
         let is_hearsay = new.is_hearsay();
@@ -120,8 +120,9 @@ impl Peer {
             self.entries.swap_remove(worst);
         }
         self.entries.push(new);
-        self.news = now;
-        self.keep_reached_few();
+        if !is_hearsay {
+            self.news = now;
+        }
         // The operator waits for it, and in the LAN a dial costs little.
         if let (State::Waiting(at), Source::Operator | Source::Mdns) = (&mut self.state, source) {
             let soon = self.failed.map_or(now, |failed| now.max(failed + limits::BOOK_NEWS));
@@ -153,11 +154,16 @@ impl Peer {
         });
     }
 
-    pub(super) fn reached(&mut self, addr: &Multiaddr, now: Instant) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.addr == *addr) {
+    /// We reached the peer at this address; `keep` it if it is new.
+    pub(super) fn reached(&mut self, addr: Multiaddr, keep: bool, now: Instant) {
+        if keep {
+            self.learn(addr.clone(), Source::Dialled, now);
+        }
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.addr == addr) {
             entry.reached = Some(now);
             entry.failures = 0;
         }
+        self.keep_reached_few();
     }
 
     /// A dial of this address failed.
