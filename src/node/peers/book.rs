@@ -173,7 +173,9 @@ impl Book {
         self.note_change(&peer, before);
     }
 
-    /// A dial of `peer` failed, at the addresses `tried` (none if it could not even start). `jitter` is random in
+    /// A dial of `peer` failed, at the addresses `tried`: those in `DialError::Transport`; none if it could not even
+    /// start, or after [`Self::somebody_else_at`]. Also to be said, after [`Self::connected`], of the addresses that
+    /// failed beside the one that did not; then nothing but those counts. `jitter` is random in
     /// 0..1. Returns the time until it may be dialled again, if the peer is in the book and not connected.
     pub fn failed<'a>(
         &mut self,

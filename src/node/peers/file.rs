@@ -50,8 +50,10 @@ pub struct SaveSchedule {
     /// Of what was last seen in the book.
     latest: u32,
     due: Option<Instant>,
-    /// When it was last saved.
+    /// When it was last saved, or that was tried.
     last: Option<Instant>,
+    /// The last try failed.
+    is_failing: bool,
 }
 
 impl SaveSchedule {
@@ -81,13 +83,15 @@ impl SaveSchedule {
         self.saved = self.latest;
         self.last = Some(now);
         self.due = None;
+        self.is_failing = false;
     }
 
     /// It could not be saved. The next try is as late as the next save would be: a full disk seldom has room a
-    /// minute later.
-    pub fn failed(&mut self, now: Instant) {
+    /// minute later. Returns whether that is news: a read-only disk is worth one warning.
+    pub fn failed(&mut self, now: Instant) -> bool {
         self.last = Some(now);
         self.due = Some(now + limits::SAVE_EVERY);
+        !std::mem::replace(&mut self.is_failing, true)
     }
 }
 
@@ -318,8 +322,9 @@ mod tests {
         schedule.note(3, after(100));
         assert!(schedule.is_changed());
         assert_eq!(schedule.due(), Some(after(60) + limits::SAVE_EVERY));
-        schedule.failed(after(2000));
+        assert!(schedule.failed(after(2000)), "news");
         assert_eq!((schedule.due(), schedule.is_changed()), (Some(after(2000) + limits::SAVE_EVERY), true));
+        assert!(!schedule.failed(after(2000)), "no news");
         schedule.note(4, after(2001));
         assert_eq!(schedule.due(), Some(after(2000) + limits::SAVE_EVERY));
         schedule.saved(after(3800));

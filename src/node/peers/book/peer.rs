@@ -202,7 +202,7 @@ impl Peer {
         let mut owners =
             self.entries.iter().map(|entry| scope::ip_of(&entry.addr).map(|ip| (ip, Prefix::of_owner(ip))));
         let (ip, first) = owners.next()??;
-        (!networks.is_neighbour(ip) && owners.all(|owner| owner.is_some_and(|(_, owner)| owner == first)))
+        (!networks.is_on_link(ip) && owners.all(|owner| owner.is_some_and(|(_, owner)| owner == first)))
             .then_some(first)
     }
 

@@ -115,6 +115,45 @@ fn private_addresses_are_dialled_in_their_own_network_only() {
 }
 
 #[test]
+fn names_are_dialled_for_the_operator_only() {
+    let (mut book, now) = book();
+    let name = addr("/dns4/example.com/tcp/1");
+    book.learn(peer(1), [name.clone()], Source::Operator, now);
+    assert_eq!(due(&book, peer(1), now), ["/dns4/example.com/tcp/1"]);
+    book.connected(peer(1), Some(&name), now);
+    assert_eq!(book.saved(), [], "and he will say so again");
+    book.connected(peer(2), Some(&name), now);
+    assert_eq!(book.addresses(peer(2)).count(), 0);
+    book.disconnected(peer(2), now, 0.0);
+    assert_eq!(book.len(), 1);
+}
+
+#[test]
+fn an_address_that_failed_beside_a_better_one_goes_behind() {
+    let (mut book, now) = book();
+    let (p, both) = (peer(1), ["/ip4/203.0.113.1/udp/1/quic-v1", "/ip4/203.0.113.1/tcp/1"]);
+    book.learn(p, addrs(&both), Source::Identify, now);
+    book.connected(p, Some(&addr(both[1])), now);
+    assert_eq!(book.failed(p, [&addr(both[0])], now, 0.0), None);
+    book.disconnected(p, now + limits::REDIAL_SETTLED, 0.0);
+    assert_eq!(due(&book, p, now + limits::REDIAL_SETTLED + limits::REDIAL_FIRST), [both[1], both[0]]);
+}
+
+#[test]
+fn hearsay_leaves_place_for_a_peers_own_word() {
+    let (mut book, now) = book();
+    let p = peer(1);
+    let lies: Vec<_> = (1..=200).map(|n| addr(&format!("/ip4/198.51.100.{n}/tcp/1"))).collect();
+    book.learn(p, lies.clone(), Source::Dht, now);
+    assert_eq!(due(&book, p, now).len(), limits::BOOK_HEARSAY_ADDRESSES);
+    let own: Vec<_> = (1..=8).map(|n| addr(&format!("/ip4/203.0.113.{n}/tcp/1"))).collect();
+    book.learn(p, own.clone(), Source::Identify, now);
+    lies.chunks(10).for_each(|lies| book.learn(p, lies.to_vec(), Source::Dht, now));
+    let known: Vec<_> = book.addresses(p).map(|(addr, _)| addr.clone()).collect();
+    assert!(own.iter().all(|addr| known.contains(addr)), "{known:?}");
+}
+
+#[test]
 fn a_peer_that_is_down_is_dialled_with_growing_capped_delays() {
     let (mut book, mut now) = book();
     let p = peer(1);
@@ -245,17 +284,21 @@ fn hearsay_about_one_network_is_believed_of_a_few_peers() {
     book.learn(bogus(99), [addr("/ip4/203.0.113.9/tcp/1")], Source::Dht, now + 200 * SECOND);
     let known: Vec<_> = book.iter().map(|(peer, _)| peer).collect();
     assert_eq!(known, [1, 3, 4, 99].map(bogus), "but for those that failed");
-    // In our own network there is nobody else.
+    // Our own networks are not one of somebody else.
     book.set_networks(Networks::new([("203.0.113.1".parse().expect("an address"), 24)], &[]));
     for n in 0..50 {
         book.learn(bogus(200 + n), [addr("/ip4/127.0.0.1/tcp/1")], Source::Dht, now);
     }
-    assert_eq!(book.len(), 4, "loopback is not this network");
+    assert_eq!(book.len(), 4, "loopback is none of them");
+    for n in 0..50 {
+        book.learn(bogus(300 + n), [addr("/ip4/203.0.113.77/tcp/1")], Source::Dht, now);
+    }
+    assert_eq!(book.len(), 54);
     book.set_networks(Networks::new([("127.0.0.1".parse().expect("an address"), 8)], &[]));
     for n in 0..50 {
         book.learn(bogus(200 + n), [addr("/ip4/127.0.0.1/tcp/1")], Source::Dht, now);
     }
-    assert_eq!(book.len(), 54);
+    assert_eq!(book.len(), 104);
 }
 
 #[test]
@@ -387,6 +430,62 @@ proptest! {
         prop_assert!(of(Source::Dht) <= limits::BOOK_DHT_PEERS && of(Source::Mdns) <= limits::BOOK_MDNS_PEERS);
         prop_assert!(of(Source::Member) <= limits::BOOK_MEMBER_PEERS);
         prop_assert!(of(Source::Identify) <= limits::BOOK_IDENTIFY_PEERS);
+    }
+
+    /// The book against a memory of who is connected, and against what it saves.
+    #[test]
+    fn whatever_happens_the_book_is_in_order(
+        events in prop::collection::vec((0u8..9, 1u64..12, 0u8..12, 0u8..7), 1..300),
+    ) {
+        let (mut book, mut now) = book();
+        book.set_networks(Networks::new([("192.168.1.2".parse().expect("an address"), 24)], &[]));
+        let mut connected = std::collections::BTreeSet::new();
+        for (event, whom, at, source) in events {
+            now += Duration::from_millis(700);
+            let (p, at) = (bogus(whom), addr(&format!("/ip4/192.168.1.{at}/tcp/1")));
+            let source = [
+                Source::Dht, Source::Mdns, Source::Member, Source::Identify, Source::Saved, Source::Operator, Source::Dht,
+            ][source as usize];
+            let content = |book: &Book| {
+                let mut saved = book.saved();
+                saved.iter_mut().for_each(|saved| saved.addrs.sort());
+                saved.sort_by_key(|saved| saved.peer);
+                saved
+            };
+            let (generation, before) = (book.generation(), content(&book));
+            match event {
+                0..3 => book.learn(p, [at], source, now),
+                3 => book.forget_source(p, None, source),
+                4 => {
+                    book.connected(p, Some(&at).filter(|_| source > Source::Member), now);
+                    connected.insert(p);
+                }
+                5 => {
+                    book.disconnected(p, now, 0.5);
+                    connected.remove(&p);
+                }
+                6 => {
+                    book.failed(p, [&at], now, 0.5);
+                }
+                7 => book.somebody_else_at(p, &at),
+                _ => book.note_room_member(p),
+            }
+            // Which four of more addresses are saved may change without the file being the worse for it.
+            let is_cut = |saved: &SavedPeer| saved.addrs.len() == limits::SAVED_ADDRESSES;
+            let after = content(&book);
+            if book.generation() == generation && !before.iter().chain(&after).any(is_cut) {
+                prop_assert_eq!(before, after);
+            }
+            for whom in 1..12 {
+                let p = bogus(whom);
+                prop_assert!(book.addresses(p).count() <= limits::BOOK_ADDRESSES);
+                let due = book.due(p, now + limits::BOOK_REDIAL_MOST);
+                prop_assert!(due.as_ref().is_none_or(|due| !due.is_empty() && due.len() <= limits::DIAL_ADDRESSES));
+                prop_assert!(due.is_none() || !connected.contains(&p));
+                prop_assert_eq!(due.is_some(), book.next_due(p).is_some(), "nobody waits for longer than the cap");
+                prop_assert!(book.peers.contains_key(&p) || !connected.contains(&p));
+            }
+        }
     }
 
     #[test]
