@@ -367,26 +367,25 @@ impl Book {
         }
     }
 
-    /// Who goes first: the one known from the least credible source; who failed most; who is in the most crowded
-    /// network; who was no member; whom we heard of first.
+    /// Who goes first: of those known from the least credible source the one who failed most; who is in the most
+    /// crowded network; who was no member; whom we heard of first.
     fn worst(&self, counts: impl Fn(&Peer) -> bool) -> Option<PeerId> {
+        let may_go = |known: &Peer| counts(known) && !known.is_pinned();
+        let least = self.peers.values().filter(|known| may_go(known)).map(Peer::source).min()?;
+        let candidates = self.peers.iter().filter(|(_, known)| known.source() == least && may_go(known));
         let mut crowds: HashMap<Prefix, usize> = HashMap::new();
-        for owner in self.peers.values().filter_map(|known| known.owner(&self.networks)) {
+        for owner in candidates.clone().filter_map(|(_, known)| known.owner(&self.networks)) {
             *crowds.entry(owner).or_default() += 1;
         }
         let crowd = |known: &Peer| {
             let owner = known.owner(&self.networks);
             owner.and_then(|owner| crowds.get(&owner).copied()).unwrap_or(1)
         };
-        self.peers
-            .iter()
-            .filter(|(_, known)| counts(known) && !known.is_pinned())
-            .min_by_key(|(peer, known)| {
-                let failures = known.failures.min(limits::BOOK_TRIES);
-                let (failures, crowd) = (Reverse(failures), Reverse(crowd(known)));
-                (known.source(), failures, crowd, known.is_member, known.news, **peer)
-            })
-            .map(|(peer, _)| *peer)
+        let order = |known: &Peer| {
+            let failures = known.failures.min(limits::BOOK_TRIES);
+            (Reverse(failures), Reverse(crowd(known)), known.is_member, known.news)
+        };
+        candidates.min_by_key(|(_, known)| order(known)).map(|(peer, _)| *peer)
     }
 
     /// What would be saved of a peer, in a number. The order of the peers is left out: it changes all the time.

@@ -1,13 +1,13 @@
 //! One address of a peer: who says so, and how dialling it has gone.
 
-use std::{cmp::Reverse, time::Instant};
+use std::{cmp::Reverse, net::IpAddr, time::Instant};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::Source;
 use crate::{
     limits,
-    node::peers::scope::{self, Networks},
+    node::peers::scope::{self, Networks, Prefix},
 };
 
 /// An address of a peer.
@@ -22,6 +22,8 @@ pub(super) struct Entry {
     /// Dials that failed since then.
     pub(super) failures: u32,
     learnt: Instant,
+    /// The machine, and the network of its owner; `None` behind a relay. Here because it is looked at often.
+    pub(super) place: Option<(IpAddr, Prefix)>,
 }
 
 /// Several may say the same, and each may take it back.
@@ -69,7 +71,8 @@ impl Entry {
     pub(super) fn new(addr: Multiaddr, source: Source, now: Instant) -> Self {
         let mut sources = Sources::default();
         sources.add(source);
-        Self { addr, sources, reached: None, failures: 0, learnt: now }
+        let place = scope::ip_of(&addr).map(|ip| (ip, Prefix::of_owner(ip)));
+        Self { addr, sources, reached: None, failures: 0, learnt: now, place }
     }
 
     /// The operator's addresses may be anywhere. Others that worked once are judged too: the machine may be in

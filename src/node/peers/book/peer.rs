@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::{Source, entry::Entry};
 use crate::{
     limits,
-    node::peers::scope::{self, Networks, Prefix},
+    node::peers::scope::{Networks, Prefix},
 };
 
 /// What is known of one peer. It has an address, or is connected, or has failed so that its delay is remembered.
@@ -199,11 +199,9 @@ impl Peer {
     /// The network that all its addresses are in, unless it is ours: the owner of one network can have invented
     /// it. `None` if they are in several, or somewhere behind a relay.
     pub(super) fn owner(&self, networks: &Networks) -> Option<Prefix> {
-        let mut owners =
-            self.entries.iter().map(|entry| scope::ip_of(&entry.addr).map(|ip| (ip, Prefix::of_owner(ip))));
-        let (ip, first) = owners.next()??;
-        (!networks.is_on_link(ip) && owners.all(|owner| owner.is_some_and(|(_, owner)| owner == first)))
-            .then_some(first)
+        let (ip, owner) = self.entries.first()?.place?;
+        let is_same = |entry: &Entry| entry.place.is_some_and(|(_, other)| other == owner);
+        (self.entries.iter().all(is_same) && !networks.is_on_link(ip)).then_some(owner)
     }
 
     /// Is not evicted, whatever comes.
