@@ -174,6 +174,7 @@ impl Node {
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
                 self.on_closed(peer_id, connection_id, num_established, cause);
             }
+            SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.company.book.dialing(peer),
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error, .. } => {
                 self.on_dial_failed(peer_id, connection_id, &error);
             }
