@@ -68,6 +68,7 @@ impl Links {
     }
 
     /// Where we reached a connected peer, if we did.
+    #[cfg(feature = "kad")]
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer)?.dialled.as_ref()
     }
