@@ -2,11 +2,12 @@
 //!
 //! The library is the program in parts: [`program`] runs the subcommands, [`node`] is the node with its
 //! [`api`](node::api), [`face`] what people and programs see of it, [`transport`] carries its connections on
-//! async-io, and [`rooms`] holds the messages. Dependencies point down that list only.
+//! async-io, [`discovery`] finds peers, and [`rooms`] holds the messages. Dependencies point down that list only.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod face;
 pub mod identity;
 pub mod limits;
