@@ -41,6 +41,8 @@ pub struct Config {
     pub json: bool,
     /// Bare StrictSign text instead of envelopes.
     pub plain: bool,
+    /// Find peers on the local network, in builds that can.
+    pub mdns: bool,
     /// How much to log: 0 warnings, 1 info, 2 debug, 3 trace.
     pub verbosity: u8,
 }
@@ -161,6 +163,7 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         no_stdin: words.no_stdin,
         json: words.json,
         no_ipv6: words.no_ipv6,
+        no_mdns: words.no_mdns,
         verbose: words.verbose,
         ..cli::Run::default()
     };
@@ -207,6 +210,7 @@ fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Confi
         stdin: !words.no_stdin,
         json: words.json,
         plain: words.plain,
+        mdns: !words.no_mdns,
         verbosity: words.verbose,
     })
 }
@@ -265,6 +269,7 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         tcp_only: first.tcp_only || then.tcp_only,
         quic_only: first.quic_only || then.quic_only,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
+        no_mdns: first.no_mdns || then.no_mdns,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -285,6 +290,7 @@ fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         no_stdin: first.no_stdin || then.no_stdin,
         json: first.json || then.json,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
+        no_mdns: first.no_mdns || then.no_mdns,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }

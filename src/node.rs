@@ -118,7 +118,8 @@ impl Node {
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
         executor.spawn(driver).detach();
         let again = Again::default();
-        let behaviour = Behaviour::new(&key, config.plain, &again).map_err(StartError::Gossip)?;
+        let behaviour =
+            Behaviour::new(&key, config.plain, config.mdns, &again).map_err(StartError::Gossip)?;
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
@@ -245,6 +246,8 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            #[cfg(feature = "mdns")]
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event),
             event => self.on_connection(event),
         }
     }

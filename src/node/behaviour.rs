@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "mdns")]
+use libp2p::{PeerId, swarm::behaviour::toggle::Toggle};
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
     gossipsub::{
@@ -21,6 +23,8 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
 use crate::limits;
 
 /// What every node speaks.
@@ -31,6 +35,8 @@ pub(super) struct Behaviour {
     pub(super) gossip: gossipsub::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    #[cfg(feature = "mdns")]
+    mdns: Toggle<mdns::Behaviour>,
 }
 
 impl Behaviour {
@@ -38,7 +44,9 @@ impl Behaviour {
     /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
     /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies
     /// that a mesh delivers. Plain rooms are for programs that know only StrictSign.
-    pub(super) fn new(key: &Keypair, plain: bool, again: &Again) -> Result<Self, String> {
+    ///
+    /// `mdns`: find peers on the local network, in builds that can.
+    pub(super) fn new(key: &Keypair, plain: bool, mdns: bool, again: &Again) -> Result<Self, String> {
         let (authenticity, mode) = match plain {
             true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
             false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
@@ -54,13 +62,29 @@ impl Behaviour {
             .with_cache_size(0);
         let ping =
             ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
+        #[cfg(not(feature = "mdns"))]
+        let _ = mdns;
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits()),
             gossip,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            #[cfg(feature = "mdns")]
+            mdns: local_discovery(mdns, key.public().to_peer_id()),
         })
     }
+}
+
+/// A node that cannot have it works without.
+#[cfg(feature = "mdns")]
+fn local_discovery(wanted: bool, peer: PeerId) -> Toggle<mdns::Behaviour> {
+    let found = wanted.then(|| mdns::Behaviour::new(peer)).transpose();
+    found
+        .unwrap_or_else(|error| {
+            log::warn!("peers on the local network cannot be found: {error}");
+            None
+        })
+        .into()
 }
 
 /// A message's id: SHA-256 of its data, on every peer, whoever relays it.

@@ -20,6 +20,8 @@ use super::{
     behaviour::BehaviourEvent,
     dial_trouble, jitter, peers,
 };
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
 use crate::{config, limits};
 
 /// All connections, by peer. Its size is bounded by [`crate::limits::CONNECTIONS`].
@@ -193,6 +195,21 @@ impl Node {
         {
             // It is the peer's own word, so it is cut to a line's length here and escaped where it is shown.
             peer.agent = Some(info.agent_version.chars().take(64).collect());
+        }
+    }
+
+    /// Dials who is on the local network.
+    #[cfg(feature = "mdns")]
+    pub(super) fn on_mdns(&mut self, event: mdns::Event) {
+        match event {
+            mdns::Event::Found { peer, addrs } => {
+                log::info!("found {peer} on the local network at {}", list(&addrs));
+                match self.swarm.dial(DialOpts::peer_id(peer).addresses(addrs).build()) {
+                    Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+                    Err(e) => log::debug!("cannot dial {peer}: {}", dial_trouble(&e)),
+                }
+            }
+            mdns::Event::Gone { peer } => log::debug!("{peer} is not on the local network any more"),
         }
     }
 
