@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { privateKeyFromRaw, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
+import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
@@ -19,6 +20,8 @@ const { values: options } = parseArgs({
     listen: { type: 'string', multiple: true, default: ['/ip4/127.0.0.1/tcp/0'] },
     bootstrap: { type: 'string', multiple: true, default: [] },
     room: { type: 'string', multiple: true, default: ['lobby'] },
+    mdns: { type: 'boolean', default: false },
+    'no-dial': { type: 'boolean', default: false },
     'key-type': { type: 'string', default: 'secp256k1' },
     'secret-key-seed': { type: 'string' }
   }
@@ -51,6 +54,7 @@ const node = await createLibp2p({
   transports: await transports(),
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
+  peerDiscovery: options.mdns ? [mdns()] : [],
   services: {
     identify: identify(),
     ping: ping(),
@@ -68,6 +72,15 @@ const rooms = new Set(options.room)
 // Started and subscribed before anything is dialled, so that no event can be missed.
 node.addEventListener('connection:open', ({ detail: { remotePeer, remoteAddr, direction } }) => {
   emit({ event: 'peer_connected', peerId: remotePeer.toString(), addr: remoteAddr.toString(), direction })
+})
+// Of those that mDNS finds it says each once, although they are announced again and again.
+const found = new Set()
+node.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
+  if (!options.mdns || found.has(id.toString())) return
+  found.add(id.toString())
+  multiaddrs.forEach((addr) => emit({ event: 'found', peerId: id.toString(), addr: addr.toString() }))
+  // Its addresses are in the peer store by then. A dial from there may have been first.
+  if (!options['no-dial']) node.dial(id).catch(() => {})
 })
 node.addEventListener('peer:disconnect', ({ detail }) => {
   emit({ event: 'peer_disconnected', peerId: detail.toString(), cause: 'closed' })

@@ -244,7 +244,9 @@ impl Peer {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) -> Result<()> {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(event)) => self.on_gossip(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => self.on_found(found),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                self.on_found(found)
+            }
             SwarmEvent::NewListenAddr { address, .. } => {
                 let addr = format!("{address}/p2p/{}", self.swarm.local_peer_id());
                 self.print(&Event::Listening { addr })
