@@ -41,6 +41,8 @@ impl Lan {
             machine.ip("link set eth0 up")?;
             machine.ip(&format!("addr add 10.77.0.{n}/24 dev eth0"))?;
             machine.ip(&format!("addr add fd77::{n}/64 dev eth0 nodad"))?;
+            // As at home, though nobody is there. js-libp2p leaves it to the routes where its multicasts go.
+            machine.ip("route add default via 10.77.0.254 dev eth0")?;
         }
         Ok(Lan { machines, _switch: switch })
     }

@@ -48,13 +48,27 @@ async function transports () {
   return [tcp(), quic()]
 }
 
+// libp2p's own event leaves out those who came by themselves; so mDNS is asked, and says each once.
+const found = new Set()
+function local (components) {
+  const discovery = mdns()(components)
+  discovery.addEventListener('peer', ({ detail: { id, multiaddrs } }) => {
+    if (found.has(id.toString())) return
+    found.add(id.toString())
+    multiaddrs.forEach((addr) => emit({ event: 'found', peerId: id.toString(), addr: addr.toString() }))
+    // It may be connected by then.
+    if (!options['no-dial']) node.dial(multiaddrs.map((addr) => addr.encapsulate(`/p2p/${id}`))).catch(() => {})
+  })
+  return discovery
+}
+
 const node = await createLibp2p({
   privateKey: await privateKey(options['key-type'], options['secret-key-seed']),
   addresses: { listen: options.listen },
   transports: await transports(),
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  peerDiscovery: options.mdns ? [mdns()] : [],
+  peerDiscovery: options.mdns ? [local] : [],
   services: {
     identify: identify(),
     ping: ping(),
@@ -72,15 +86,6 @@ const rooms = new Set(options.room)
 // Started and subscribed before anything is dialled, so that no event can be missed.
 node.addEventListener('connection:open', ({ detail: { remotePeer, remoteAddr, direction } }) => {
   emit({ event: 'peer_connected', peerId: remotePeer.toString(), addr: remoteAddr.toString(), direction })
-})
-// Of those that mDNS finds it says each once, although they are announced again and again.
-const found = new Set()
-node.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
-  if (!options.mdns || found.has(id.toString())) return
-  found.add(id.toString())
-  multiaddrs.forEach((addr) => emit({ event: 'found', peerId: id.toString(), addr: addr.toString() }))
-  // Its addresses are in the peer store by then. A dial from there may have been first.
-  if (!options['no-dial']) node.dial(id).catch(() => {})
 })
 node.addEventListener('peer:disconnect', ({ detail }) => {
   emit({ event: 'peer_disconnected', peerId: detail.toString(), cause: 'closed' })
