@@ -180,7 +180,9 @@ impl Peer {
     fn make_place(&mut self) {
         if self.addrs.len() >= limits::MDNS_PEER_ADDRESSES {
             let first = self.addrs.iter().min_by_key(|(_, life)| life.expires).map(|(addr, _)| addr.clone());
-            first.into_iter().for_each(|addr| drop(self.addrs.remove(&addr)));
+            if let Some(first) = first {
+                self.addrs.remove(&first);
+            }
         }
     }
 }
