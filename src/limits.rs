@@ -513,6 +513,17 @@ pub const MDNS_LEGACY_PACE: Duration = Duration::from_millis(200);
 /// Datagrams received before anything else of the node gets its turn. Unit: datagrams.
 pub const MDNS_DATAGRAMS_PER_TURN: usize = 32;
 
+/// Datagrams received from all segments: so many at once ...
+pub const MDNS_READ_BURST: u32 = 1000;
+
+/// ... and one more in each such time, 5,000 per second: a small part of a router's time. Unit: time.
+pub const MDNS_READ_PACE: Duration = Duration::from_micros(200);
+
+/// How long nothing is received when there are more than that; what the kernel cannot keep is lost. Unit: time.
+///
+/// Its buffer holds about 200 datagrams, which is less than have become due by then, so the pace is kept.
+pub const MDNS_READ_REST: Duration = Duration::from_millis(50);
+
 /// Datagrams that wait to be sent. Unit: datagrams. One question, one answer and the unicast ones of each segment.
 pub const MDNS_TRANSMITS: usize = MDNS_SEGMENTS * (2 + MDNS_LEGACY_BURST as usize);
 

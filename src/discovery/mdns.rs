@@ -37,7 +37,7 @@ use libp2p::{
 };
 
 use self::{
-    core::{Core, Segment, Subnet},
+    core::{Core, Pace, Segment, Subnet},
     socket::Socket,
 };
 use crate::{
@@ -69,6 +69,10 @@ pub struct Behaviour {
     /// What `timer` is set to.
     timer_due: Option<Instant>,
     buffer: Box<[u8]>,
+    /// How many datagrams are received at all.
+    reading: Pace,
+    /// Too many came: nothing is received until this is done.
+    rest: Option<Delay>,
 }
 
 /// What is known of this machine's interfaces.
@@ -93,6 +97,8 @@ impl Behaviour {
             timer: Delay::new(limits::MDNS_RETRY),
             timer_due: None,
             buffer: vec![0; limits::MDNS_RECEIVE_BYTES].into(),
+            reading: Pace::new(limits::MDNS_READ_BURST, limits::MDNS_READ_PACE),
+            rest: None,
         })
     }
 
@@ -168,21 +174,29 @@ impl Behaviour {
         Poll::Ready(())
     }
 
-    /// Hands the core what has arrived. `false`: there is more.
+    /// Hands the core what has arrived. `false`: there may be more.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut left = limits::MDNS_DATAGRAMS_PER_TURN;
+        if let Some(rest) = &mut self.rest {
+            if Pin::new(rest).poll(cx).is_pending() {
+                return true;
+            }
+            self.rest = None;
+        }
+        let mut is_all = true;
+        // A share for each, so that a flood on one segment does not keep the others waiting.
+        let share = (limits::MDNS_DATAGRAMS_PER_TURN / self.sockets.len().max(1)).max(1);
         let mut broken = Vec::new();
         for (segment, socket) in &mut self.sockets {
-            // A share for each, so that a flood on one segment does not keep the others waiting.
-            let share = left.div_ceil(2);
-            for turn in 0..=share {
-                if turn == share {
-                    left -= share;
-                    break;
-                }
+            let mut left = share;
+            while left > 0 {
+                let now = Instant::now();
                 match socket.poll(cx, &mut self.buffer) {
                     Poll::Ready(Ok((len, from))) => {
-                        self.core.handle_datagram(*segment, from, &self.buffer[..len], Instant::now());
+                        self.core.handle_datagram(*segment, from, &self.buffer[..len], now);
+                        if !self.reading.take(now) {
+                            self.rest = Some(Delay::new(limits::MDNS_READ_REST));
+                        }
+                        left -= 1;
                     }
                     Poll::Ready(Err(error)) => {
                         broken.push((*segment, error));
@@ -191,12 +205,13 @@ impl Behaviour {
                     Poll::Pending => break,
                 }
             }
+            is_all &= left > 0;
         }
         for (segment, error) in broken {
             self.sockets.remove(&segment);
             self.refuse(segment, &error);
         }
-        left == limits::MDNS_DATAGRAMS_PER_TURN
+        is_all
     }
 
     fn send_all(&mut self) {

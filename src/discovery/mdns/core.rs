@@ -19,11 +19,11 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 
-pub(super) use self::subnet::Subnet;
 use self::{
     known::{Heard, Known},
-    pace::{Accounts, Pace},
+    pace::Accounts,
 };
+pub(super) use self::{pace::Pace, subnet::Subnet};
 use super::{
     Event,
     message::{self, Announcement, Answer, Message, Query},

@@ -10,7 +10,7 @@ use crate::limits;
 
 /// So many at once, and one more in each `each`. Costs one instant, whatever the burst.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in super::super) struct Pace {
     each: Duration,
     burst: u32,
     /// What was used is paid for at this time.
@@ -18,12 +18,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(burst: u32, each: Duration) -> Self {
+    pub(in super::super) fn new(burst: u32, each: Duration) -> Self {
         Pace { each, burst, paid: None }
     }
 
     /// Whether it may happen now; then that is one less.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(in super::super) fn take(&mut self, now: Instant) -> bool {
         let paid = self.paid.filter(|paid| *paid > now).unwrap_or(now);
         let may = paid.duration_since(now) <= self.each * self.burst.saturating_sub(1);
         if may {
