@@ -44,6 +44,11 @@ fn nodes_meet_without_ipv4() {
 }
 
 #[test]
+fn nodes_meet_when_a_cable_is_plugged_in() {
+    run("child_late_cable");
+}
+
+#[test]
 fn a_port_that_is_taken_is_waited_for() {
     run("child_taken_port");
 }
@@ -102,6 +107,24 @@ fn child_ipv6() {
     let mut bob = Node::start(Some(two), "bob");
     let listening = bob.until("listening", "/ip6/fd77::2/tcp/");
     meet("without IPv4", listening, &mut ada, &mut bob);
+}
+
+/// The address is there all the time, so no address tells of it.
+#[test]
+#[ignore = "run by nodes_meet_when_a_cable_is_plugged_in"]
+fn child_late_cable() {
+    let [one, two] = switch();
+    one.connect(1);
+    two.connect(2);
+    ip("link set port2 down");
+    let mut ada = Node::start(Some(&one), "ada");
+    let mut bob = Node::start(Some(&two), "bob");
+    ada.until("listening", "/ip4/10.77.0.1/tcp/");
+    bob.until("listening", "/ip4/10.77.0.2/tcp/");
+    let plugged_in = Instant::now();
+    ip("link set port2 up");
+    bob.until_logged("is connected");
+    meet("a cable is plugged in", plugged_in, &mut ada, &mut bob);
 }
 
 /// The third machine is the switch itself, where this program sits on the port.

@@ -133,7 +133,10 @@ impl Behaviour {
             netlink::Event::Removed(at) => {
                 self.core.subnet_down(at.index, Subnet { ip: at.ip, prefix: at.prefix });
             }
-            netlink::Event::LinkUp(index) => self.core.link_up(index, now),
+            netlink::Event::LinkUp(index) => {
+                log::debug!("interface {index} is connected");
+                self.core.link_up(index, now);
+            }
             netlink::Event::Up(_) | netlink::Event::Down(_) => return,
         }
         self.fit_sockets(now);
