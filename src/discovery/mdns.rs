@@ -18,7 +18,6 @@ mod message;
 mod socket;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     io,
     pin::Pin,
@@ -59,9 +58,9 @@ pub enum Event {
 pub struct Behaviour {
     core: Core,
     interfaces: Interfaces,
-    sockets: BTreeMap<Segment, Socket>,
+    sockets: Vec<(Segment, Socket)>,
     /// Segments whose sockets could not be had or broke, of which the log knows.
-    refused: BTreeSet<Segment>,
+    refused: Vec<Segment>,
     /// When to try them again.
     retry: Option<Delay>,
     /// Fires when the core wants it.
@@ -91,8 +90,8 @@ impl Behaviour {
         Ok(Behaviour {
             core: Core::new(peer, fastrand::Rng::new(), Instant::now()),
             interfaces: Interfaces::Watched(Watch::with_links()?),
-            sockets: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            sockets: Vec::new(),
+            refused: Vec::new(),
             retry: None,
             timer: Delay::new(limits::MDNS_RETRY),
             timer_due: None,
@@ -144,16 +143,17 @@ impl Behaviour {
 
     /// Opens and closes sockets, so that each segment has one.
     fn fit_sockets(&mut self, now: Instant) {
-        self.sockets.retain(|segment, _| self.core.has(*segment));
+        self.sockets.retain(|(segment, _)| self.core.has(*segment));
         self.refused.retain(|segment| self.core.has(*segment));
         let bare: Vec<Segment> =
-            self.core.segments().filter(|segment| !self.sockets.contains_key(segment)).collect();
+            self.core.segments().filter(|segment| self.socket(*segment).is_none()).collect();
         for segment in bare {
             match Socket::open(segment) {
                 Ok(socket) => {
                     log::debug!("mDNS on {segment}");
-                    self.sockets.insert(segment, socket);
-                    if self.refused.remove(&segment) {
+                    self.sockets.push((segment, socket));
+                    if self.refused.contains(&segment) {
+                        self.refused.retain(|refused| *refused != segment);
                         self.core.restart(segment, now);
                     }
                 }
@@ -164,9 +164,15 @@ impl Behaviour {
 
     /// Is told once, for it may stay so for ever: no IPv6, or a program that shares its port with nobody.
     fn refuse(&mut self, segment: Segment, error: &io::Error) {
-        let level = if self.refused.insert(segment) { log::Level::Info } else { log::Level::Debug };
+        let is_known = self.refused.contains(&segment);
+        let level = if is_known { log::Level::Debug } else { log::Level::Info };
+        self.refused.extend((!is_known).then_some(segment));
         log::log!(level, "no mDNS on {segment} for now: {error}");
         self.retry.get_or_insert_with(|| Delay::new(limits::MDNS_RETRY));
+    }
+
+    fn socket(&self, segment: Segment) -> Option<&Socket> {
+        self.sockets.iter().find(|(on, _)| *on == segment).map(|(_, socket)| socket)
     }
 
     fn poll_retry(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -211,7 +217,7 @@ impl Behaviour {
             is_all &= left > 0;
         }
         for (segment, error) in broken {
-            self.sockets.remove(&segment);
+            self.sockets.retain(|(on, _)| *on != segment);
             self.refuse(segment, &error);
         }
         is_all
@@ -219,7 +225,7 @@ impl Behaviour {
 
     fn send_all(&mut self) {
         while let Some(transmit) = self.core.poll_transmit() {
-            if let Some(socket) = self.sockets.get(&transmit.segment)
+            if let Some(socket) = self.socket(transmit.segment)
                 && let Err(error) = socket.send(transmit.to, &transmit.bytes)
             {
                 // The link is down, or an address not yet usable: it is said again later.

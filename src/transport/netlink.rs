@@ -162,7 +162,7 @@ struct Addresses {
     /// No list is under way.
     followed: bool,
     /// Interfaces known to be connected.
-    running: BTreeSet<u32>,
+    running: Vec<u32>,
     events: VecDeque<Event>,
 }
 
@@ -236,8 +236,9 @@ impl Addresses {
         let Some(&[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3]) = payload.first_chunk() else { return };
         let (index, flags) = (u32::from_ne_bytes([i0, i1, i2, i3]), u32::from_ne_bytes([f0, f1, f2, f3]));
         if kind == RTM_DELLINK || flags & IFF_UP_AND_RUNNING != IFF_UP_AND_RUNNING {
-            self.running.remove(&index);
-        } else if self.running.insert(index) {
+            self.running.retain(|running| *running != index);
+        } else if !self.running.contains(&index) {
+            self.running.push(index);
             self.events.push_back(Event::LinkUp(index));
         }
     }

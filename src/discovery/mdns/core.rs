@@ -11,7 +11,7 @@ mod subnet;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::VecDeque,
     fmt,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
@@ -64,10 +64,10 @@ pub(super) struct Core {
     name: String,
     random: fastrand::Rng,
     /// Where this node listens.
-    listen: BTreeSet<Multiaddr>,
-    /// By interface.
-    subnets: BTreeMap<u32, BTreeSet<Subnet>>,
-    segments: BTreeMap<Segment, State>,
+    listen: Vec<Multiaddr>,
+    /// Each with the number of its interface.
+    subnets: Vec<(u32, Subnet)>,
+    segments: Vec<State>,
     known: Known,
     accounts: Accounts,
     transmits: VecDeque<Transmit>,
@@ -77,6 +77,7 @@ pub(super) struct Core {
 /// What goes on on a segment.
 #[derive(Debug)]
 struct State {
+    segment: Segment,
     /// When to ask next, how long to wait after that, and when we asked last.
     ask_due: Instant,
     interval: Duration,
@@ -95,9 +96,9 @@ impl Core {
             peer,
             name: message::peer_name(&mut random),
             random,
-            listen: BTreeSet::new(),
-            subnets: BTreeMap::new(),
-            segments: BTreeMap::new(),
+            listen: Vec::new(),
+            subnets: Vec::new(),
+            segments: Vec::new(),
             known: Known::default(),
             accounts: Accounts::new(now),
             transmits: VecDeque::new(),
@@ -108,25 +109,27 @@ impl Core {
     /// This node listens at one more address.
     pub(super) fn listen(&mut self, addr: Multiaddr, now: Instant) {
         let ip = subnet::listening_ip(&addr);
-        if self.listen.insert(addr) {
+        if !self.listen.contains(&addr) {
+            self.listen.push(addr);
             self.changed(ip, now);
         }
     }
 
     /// This node no longer listens at an address.
     pub(super) fn listen_no_more(&mut self, addr: &Multiaddr, now: Instant) {
-        if self.listen.remove(addr) {
+        if let Some(at) = self.listen.iter().position(|listen| listen == addr) {
+            self.listen.swap_remove(at);
             self.changed(subnet::listening_ip(addr), now);
         }
     }
 
     /// An interface has one more address.
     pub(super) fn subnet_up(&mut self, index: u32, subnet: Subnet, now: Instant) {
-        self.subnets.entry(index).or_default().insert(subnet);
+        self.subnets.push((index, subnet));
         let segment = Segment { index, v6: subnet.ip.is_ipv6() };
         let has_place = self.segments.len() < limits::MDNS_SEGMENTS;
-        if subnet.has_others() && has_place && !self.segments.contains_key(&segment) {
-            self.segments.insert(segment, State::new(now));
+        if subnet.has_others() && has_place && !self.has(segment) {
+            self.segments.push(State::new(segment, now));
             self.restart(segment, now);
         }
     }
@@ -134,22 +137,17 @@ impl Core {
     /// An interface has lost an address.
     pub(super) fn subnet_down(&mut self, index: u32, subnet: Subnet) {
         let segment = Segment { index, v6: subnet.ip.is_ipv6() };
-        let Some(subnets) = self.subnets.get_mut(&index) else { return };
-        subnets.remove(&subnet);
-        let is_used = subnets.iter().any(|left| left.has_others() && left.ip.is_ipv6() == segment.v6);
-        if subnets.is_empty() {
-            self.subnets.remove(&index);
-        }
-        if !is_used && self.segments.remove(&segment).is_some() {
+        self.subnets.retain(|known| *known != (index, subnet));
+        let is_used = self.on(index).any(|left| left.has_others() && left.ip.is_ipv6() == segment.v6);
+        if !is_used && self.has(segment) {
+            self.segments.retain(|state| state.segment != segment);
             self.known.leave(segment, &mut self.events);
         }
     }
 
     /// Nothing is known of the interfaces any more.
     pub(super) fn subnets_lost(&mut self) {
-        for (index, subnets) in self.subnets.clone() {
-            subnets.into_iter().for_each(|subnet| self.subnet_down(index, subnet));
-        }
+        self.subnets.clone().into_iter().for_each(|(index, subnet)| self.subnet_down(index, subnet));
     }
 
     /// The link of an interface works again: there may be others on it now.
@@ -159,17 +157,17 @@ impl Core {
 
     /// Where mDNS is to be spoken.
     pub(super) fn segments(&self) -> impl Iterator<Item = Segment> {
-        self.segments.keys().copied()
+        self.segments.iter().map(|state| state.segment)
     }
 
     pub(super) fn has(&self, segment: Segment) -> bool {
-        self.segments.contains_key(&segment)
+        self.segments.iter().any(|state| state.segment == segment)
     }
 
     /// Tells a segment of this node, and asks who is there, as if it were new.
     pub(super) fn restart(&mut self, segment: Segment, now: Instant) {
         let delay = self.delay();
-        if let Some(state) = self.segments.get_mut(&segment) {
+        if let Some(state) = self.state(segment) {
             state.interval = limits::MDNS_QUERY_FIRST;
             let least = state.asked.map_or(now, |asked| asked + limits::MDNS_QUERY_FIRST);
             state.ask_due = least.max(now + delay);
@@ -182,7 +180,7 @@ impl Core {
         let source = from.ip().to_canonical();
         // What comes from elsewhere is none of our business (RFC 6762, section 11).
         let is_near = needs_zone(source) || self.is_on_link(segment.index, source);
-        if !self.segments.contains_key(&segment) || !is_near {
+        if !self.has(segment) || !is_near {
             return;
         }
         if !self.accounts.of(source, now).datagrams.take(now) {
@@ -201,9 +199,9 @@ impl Core {
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let ask = self.known.expire(now, &mut self.events);
-        for segment in self.segments.keys().copied().collect::<Vec<_>>() {
+        for segment in self.segments().collect::<Vec<_>>() {
             let (delay, jitter) = (self.delay(), self.random.f64());
-            let Some(state) = self.segments.get_mut(&segment) else { continue };
+            let Some(state) = self.state(segment) else { continue };
             if ask.contains(&segment) && state.asked.is_none_or(|at| at + limits::MDNS_QUERY_SHARED <= now) {
                 state.ask_due = state.ask_due.min(now + delay);
             }
@@ -219,7 +217,7 @@ impl Core {
     /// When [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let of = |state: &State| state.answer_due.map_or(state.ask_due, |due| due.min(state.ask_due));
-        self.segments.values().map(of).chain(self.known.due()).min()
+        self.segments.iter().map(of).chain(self.known.due()).min()
     }
 
     /// The next datagram to send.
@@ -234,8 +232,8 @@ impl Core {
 
     /// Tells all who may have heard of this node that it ends.
     pub(super) fn goodbye(&mut self) {
-        let told = self.segments.iter().filter(|(_, state)| state.answered.is_some());
-        for segment in told.map(|(segment, _)| *segment).collect::<Vec<_>>() {
+        let told = self.segments.iter().filter(|state| state.answered.is_some());
+        for segment in told.map(|state| state.segment).collect::<Vec<_>>() {
             let bytes = self.announcement(segment, |own| Announcement { ttl: 0, ..own }.multicast(false));
             self.transmit(segment, None, bytes);
         }
@@ -243,27 +241,24 @@ impl Core {
 
     /// One of our addresses came or went.
     fn changed(&mut self, ip: Option<IpAddr>, now: Instant) {
-        let on = |subnets: &BTreeSet<Subnet>| subnets.iter().any(|subnet| Some(subnet.ip) == ip);
-        let touched: Vec<u32> =
-            self.subnets.iter().filter(|(_, subnets)| on(subnets)).map(|(index, _)| *index).collect();
-        for index in touched {
+        let touched = self.subnets.iter().filter(|(_, subnet)| Some(subnet.ip) == ip);
+        for index in touched.map(|(index, _)| *index).collect::<Vec<_>>() {
             self.restart(Segment { index, v6: ip.is_some_and(|ip| ip.is_ipv6()) }, now);
         }
     }
 
     fn on_query(&mut self, segment: Segment, from: SocketAddr, query: &Query, now: Instant) {
         let (delay, jitter) = (self.delay(), self.random.f64());
-        let Some(state) = self.segments.get_mut(&segment) else { return };
+        let still = |ttl: u32| u64::from(ttl) * 2 >= limits::MDNS_TTL.as_secs();
+        let is_known = query.known.iter().any(|(name, ttl)| *name == self.name && still(*ttl));
+        let Some(state) = self.state(segment) else { return };
         // Everybody will answer, and we hear it as well as who asked (section 7.3). Our own question is none to
         // leave the next one out for.
         let is_other = state.asked.is_none_or(|asked| asked + limits::MDNS_QUERY_FIRST <= now);
         if is_other && query.peers && query.known.is_empty() && state.interval >= limits::MDNS_QUERY_SHARED {
             state.wait(now, jitter);
         }
-        let still_known = |(name, ttl): &(String, u32)| {
-            *name == self.name && u64::from(*ttl) * 2 >= limits::MDNS_TTL.as_secs()
-        };
-        if !query.services && query.known.iter().any(still_known) {
+        if is_known && !query.services {
             return;
         }
         state.services |= query.services;
@@ -287,7 +282,7 @@ impl Core {
     }
 
     fn answer_if_due(&mut self, segment: Segment, now: Instant) {
-        let Some(state) = self.segments.get_mut(&segment) else { return };
+        let Some(state) = self.state(segment) else { return };
         if state.answer_due.is_none_or(|due| due > now) {
             return;
         }
@@ -295,7 +290,7 @@ impl Core {
         let services = std::mem::take(&mut state.services);
         let bytes = self.announcement(segment, |own| own.multicast(services));
         if !bytes.is_empty()
-            && let Some(state) = self.segments.get_mut(&segment)
+            && let Some(state) = self.state(segment)
         {
             state.answered = Some(now);
         }
@@ -308,10 +303,8 @@ impl Core {
     /// address and put the address in front that it sees us come from.
     fn announcement(&self, segment: Segment, write: impl FnOnce(Announcement<'_>) -> Vec<u8>) -> Vec<u8> {
         let is_here = |ip: IpAddr| {
-            let on_interface = self.subnets.get(&segment.index);
             ip.is_ipv6() == segment.v6
-                && on_interface
-                    .is_some_and(|all| all.iter().any(|subnet| subnet.ip == ip && subnet.has_others()))
+                && self.on(segment.index).any(|subnet| subnet.ip == ip && subnet.has_others())
         };
         let fits = |addr: &&Multiaddr| subnet::listening_ip(addr).is_some_and(is_here);
         let addrs: Vec<Multiaddr> = self.listen.iter().filter(fits).cloned().collect();
@@ -320,7 +313,16 @@ impl Core {
     }
 
     fn is_on_link(&self, index: u32, ip: IpAddr) -> bool {
-        self.subnets.get(&index).is_some_and(|subnets| subnets.iter().any(|subnet| subnet.contains(ip)))
+        self.on(index).any(|subnet| subnet.contains(ip))
+    }
+
+    /// The networks of an interface.
+    fn on(&self, index: u32) -> impl Iterator<Item = Subnet> {
+        self.subnets.iter().filter(move |(on, _)| *on == index).map(|(_, subnet)| *subnet)
+    }
+
+    fn state(&mut self, segment: Segment) -> Option<&mut State> {
+        self.segments.iter_mut().find(|state| state.segment == segment)
     }
 
     fn transmit(&mut self, segment: Segment, to: Option<SocketAddr>, bytes: Vec<u8>) {
@@ -342,8 +344,9 @@ impl Core {
 }
 
 impl State {
-    fn new(now: Instant) -> Self {
+    fn new(segment: Segment, now: Instant) -> Self {
         State {
+            segment,
             ask_due: now,
             interval: limits::MDNS_QUERY_FIRST,
             asked: None,

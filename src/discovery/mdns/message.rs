@@ -3,8 +3,6 @@
 //! A node asks for `_p2p._udp.local PTR`. The answer is such a record, pointing to a name that means nothing, and
 //! beside it the TXT record of that name, whose strings are `dnsaddr=MULTIADDR`, each with the peer ID at its end.
 
-use std::collections::BTreeSet;
-
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use simple_dns::{
     CLASS, CharacterString, Name, Packet, PacketFlag, QTYPE, Question, ResourceRecord, TYPE,
@@ -115,17 +113,18 @@ fn answer(packet: &Packet<'_>) -> Option<Answer> {
         _ => None,
     });
     let mut found = None;
-    let mut addrs = BTreeSet::new();
+    let mut addrs = Vec::new();
     for (key, value) in texts.flat_map(TXT::iter_raw) {
         let Some((peer, addr)) = value.filter(|_| key.eq_ignore_ascii_case(b"dnsaddr")).and_then(dnsaddr)
         else {
             continue;
         };
-        if *found.get_or_insert(peer) == peer && addrs.len() < limits::MDNS_PEER_ADDRESSES {
-            addrs.insert(addr);
+        let is_more = addrs.len() < limits::MDNS_PEER_ADDRESSES && !addrs.contains(&addr);
+        if *found.get_or_insert(peer) == peer && is_more {
+            addrs.push(addr);
         }
     }
-    Some(Answer { peer: found?, addrs: addrs.into_iter().collect(), ttl })
+    Some(Answer { peer: found?, addrs, ttl })
 }
 
 /// `/ip4/192.0.2.1/tcp/4001/p2p/PEER`, taken apart.
@@ -169,39 +168,38 @@ pub(super) struct Announcement<'a> {
 impl Announcement<'_> {
     /// For everybody on the link. `services`: also says that libp2p is here at all.
     pub(super) fn multicast(&self, services: bool) -> Vec<u8> {
-        self.write(Packet::new_reply(0), services, self.ttl, true)
+        self.write(&Query { services, ..Query::default() }, self.ttl, true)
     }
 
     /// For one who asked from another port than mDNS': a resolver that knows nothing of mDNS. It wants its
     /// question back, no cache-flush bit, and a short life (RFC 6762, section 6.7).
     pub(super) fn legacy(&self, query: &Query) -> Vec<u8> {
         const SHORT: u32 = 10;
-        let mut packet = Packet::new_reply(query.id);
-        packet.questions.extend(question(SERVICE).filter(|_| query.peers));
-        packet.questions.extend(question(SERVICES).filter(|_| query.services));
-        self.write(packet, query.services, self.ttl.min(SHORT), false)
+        self.write(query, self.ttl.min(SHORT), false)
     }
 
     /// As many addresses as fit [`limits::MDNS_DATAGRAM_BYTES`]. Empty if there is nothing to say.
-    fn write(&self, mut packet: Packet<'_>, services: bool, ttl: u32, flush: bool) -> Vec<u8> {
+    fn write(&self, query: &Query, ttl: u32, flush: bool) -> Vec<u8> {
         let own = format!("{}.{SERVICE}", self.name);
-        let strings: Vec<String> = self
-            .addrs
-            .iter()
-            .map(|addr| format!("{KEY}{addr}/p2p/{}", self.peer))
-            .filter(|string| string.len() <= STRING_BYTES)
-            .take(limits::MDNS_OWN_ADDRESSES)
-            .collect();
-        packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
-        for count in (1..=strings.len()).rev() {
-            let bytes = records(&own, &strings[..count], services, ttl, flush).and_then(|(answers, text)| {
-                let mut packet = packet.clone();
-                packet.answers = answers;
-                packet.additional_records.push(text);
-                packet.build_bytes_vec_compressed().ok()
-            });
-            if let Some(bytes) = bytes.filter(|bytes| bytes.len() <= limits::MDNS_DATAGRAM_BYTES) {
-                return bytes;
+        let string = |addr: &Multiaddr| format!("{KEY}{addr}/p2p/{}", self.peer);
+        let mut strings: Vec<String> = self.addrs.iter().map(string).collect();
+        strings.retain(|string| string.len() <= STRING_BYTES);
+        for count in (1..=strings.len().min(limits::MDNS_OWN_ADDRESSES)).rev() {
+            let Some((answers, text)) = records(&own, &strings[..count], query.services, ttl, flush) else {
+                break;
+            };
+            let mut packet = Packet::new_reply(query.id);
+            packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
+            if !flush {
+                packet.questions.extend(question(SERVICE).filter(|_| query.peers));
+                packet.questions.extend(question(SERVICES).filter(|_| query.services));
+            }
+            packet.answers = answers;
+            packet.additional_records.push(text);
+            // Names are written out: what compression would save is less than what it adds to the program.
+            match packet.build_bytes_vec() {
+                Ok(bytes) if bytes.len() <= limits::MDNS_DATAGRAM_BYTES => return bytes,
+                _ => {}
             }
         }
         Vec::new()

@@ -1,8 +1,7 @@
 //! How often something may happen, and who has used that up.
 
 use std::{
-    collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
@@ -36,6 +35,7 @@ impl Pace {
 /// What one source of datagrams may still do.
 #[derive(Debug)]
 pub(super) struct Account {
+    source: IpAddr,
     pub(super) datagrams: Pace,
     /// Peers and addresses that were not known before.
     pub(super) news: Pace,
@@ -43,8 +43,9 @@ pub(super) struct Account {
 }
 
 impl Account {
-    fn new(now: Instant) -> Self {
+    fn new(source: IpAddr, now: Instant) -> Self {
         Account {
+            source,
             datagrams: Pace::new(limits::MDNS_SOURCE_BURST, limits::MDNS_SOURCE_PACE),
             news: Pace::new(limits::MDNS_NEW_BURST, limits::MDNS_NEW_PACE),
             heard: now,
@@ -55,28 +56,34 @@ impl Account {
 /// The accounts of those heard lately. So one that floods the link is not heard out, while others are.
 #[derive(Debug)]
 pub(super) struct Accounts {
-    each: BTreeMap<IpAddr, Account>,
+    each: Vec<Account>,
     /// For all who came when there was no place: a flood under many forged addresses ends up here.
     rest: Account,
 }
 
 impl Accounts {
     pub(super) fn new(now: Instant) -> Self {
-        Accounts { each: BTreeMap::new(), rest: Account::new(now) }
+        Accounts { each: Vec::new(), rest: Account::new(Ipv4Addr::UNSPECIFIED.into(), now) }
     }
 
     pub(super) fn of(&mut self, source: IpAddr, now: Instant) -> &mut Account {
-        if !self.each.contains_key(&source) && !self.make_place(now) {
-            return &mut self.rest;
-        }
-        let account = self.each.entry(source).or_insert_with(|| Account::new(now));
+        let known = self.each.iter().position(|account| account.source == source);
+        let at = match known {
+            Some(at) => at,
+            None if self.make_place(now) => {
+                self.each.push(Account::new(source, now));
+                self.each.len() - 1
+            }
+            None => return &mut self.rest,
+        };
+        let account = &mut self.each[at];
         account.heard = now;
         account
     }
 
     fn make_place(&mut self, now: Instant) -> bool {
         if self.each.len() >= limits::MDNS_SOURCES {
-            self.each.retain(|_, account| now.duration_since(account.heard) < limits::MDNS_SOURCE_SILENCE);
+            self.each.retain(|account| now.duration_since(account.heard) < limits::MDNS_SOURCE_SILENCE);
         }
         self.each.len() < limits::MDNS_SOURCES
     }
