@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "kad")]
+#[cfg(any(feature = "kad", feature = "mdns"))]
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
@@ -26,6 +26,8 @@ use sha2::{Digest, Sha256};
 use super::gate::Gate;
 #[cfg(feature = "kad")]
 use crate::discovery::kad;
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
 use crate::{config::Config, limits};
 
 /// What every node speaks.
@@ -39,6 +41,8 @@ pub(super) struct Behaviour {
     pub(super) kad: Toggle<kad::Behaviour>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    #[cfg(feature = "mdns")]
+    mdns: Toggle<mdns::Behaviour>,
 }
 
 impl Behaviour {
@@ -70,6 +74,8 @@ impl Behaviour {
             kad: kad(key, config).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            #[cfg(feature = "mdns")]
+            mdns: config.mdns.then(|| local_discovery(key)).flatten().into(),
         })
     }
 }
@@ -79,6 +85,13 @@ fn kad(key: &Keypair, config: &Config) -> Option<kad::Behaviour> {
     let mut kad = kad::Behaviour::new(key.public().to_peer_id(), config.dht?);
     kad.set_server(config.is_relay);
     Some(kad)
+}
+
+/// A node that cannot have it works without.
+#[cfg(feature = "mdns")]
+fn local_discovery(key: &Keypair) -> Option<mdns::Behaviour> {
+    let found = mdns::Behaviour::new(key.public().to_peer_id());
+    found.inspect_err(|e| log::warn!("peers on the local network cannot be found: {e}")).ok()
 }
 
 /// A message's id: SHA-256 of its data, on every peer, whoever relays it.
