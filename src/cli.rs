@@ -50,6 +50,18 @@ pub struct Run {
     #[argh(option, arg_name = "multiaddr")]
     pub external: Vec<String>,
 
+    /// network that is ours beyond those of the interfaces, as 10.42.0.0/16; may be repeated
+    #[argh(option, arg_name = "cidr")]
+    pub lan: Vec<String>,
+
+    /// where members of a room find each other: private (the DHT of warrens, default), public (that of IPFS) or off
+    #[argh(option, arg_name = "which")]
+    pub dht: Option<String>,
+
+    /// connect to those only who are named with --bootstrap, or who connect to this node
+    #[argh(switch)]
+    pub no_discovery: bool,
+
     /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]
     pub identity: Option<String>,
@@ -94,6 +106,10 @@ pub struct Run {
     #[argh(switch)]
     pub no_ipv6: bool,
 
+    /// do not look for peers on the local network, nor tell it of this node
+    #[argh(switch)]
+    pub no_mdns: bool,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -131,6 +147,18 @@ pub struct Relay {
     #[argh(option, arg_name = "multiaddr")]
     pub external: Vec<String>,
 
+    /// network that is ours beyond those of the interfaces, as 10.42.0.0/16; may be repeated
+    #[argh(option, arg_name = "cidr")]
+    pub lan: Vec<String>,
+
+    /// where members of a room find each other: private (the DHT of warrens, default) or off
+    #[argh(option, arg_name = "which")]
+    pub dht: Option<String>,
+
+    /// connect to those only who are named with --bootstrap, or who connect to this node
+    #[argh(switch)]
+    pub no_discovery: bool,
+
     /// key file; made if there is none (default: identity.key in the state directory)
     #[argh(option, arg_name = "path")]
     pub identity: Option<String>,
@@ -158,6 +186,10 @@ pub struct Relay {
     /// do not listen on IPv6 unless --listen says so
     #[argh(switch)]
     pub no_ipv6: bool,
+
+    /// do not look for peers on the local network, nor tell it of this node
+    #[argh(switch)]
+    pub no_mdns: bool,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

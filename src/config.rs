@@ -8,8 +8,12 @@ use std::{
 
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 
+#[cfg(feature = "kad")]
+use crate::discovery::kad::Dht;
 use crate::{
-    cli, identity, limits,
+    cli,
+    discovery::scope::{self, Prefix, PrefixError},
+    identity, limits,
     rooms::{NameError, Nick, Room},
     transport::Carriers,
 };
@@ -29,6 +33,17 @@ pub struct Config {
     pub rooms: Vec<Room>,
     /// The nickname, unless it shall be the end of the peer ID.
     pub nick: Option<Nick>,
+    /// Networks that are ours beyond those of the interfaces.
+    pub lan: Vec<Prefix>,
+    /// The DHT to find members of rooms in, if any.
+    #[cfg(feature = "kad")]
+    pub dht: Option<Dht>,
+    /// Nobody is dialled who was not named.
+    pub no_discovery: bool,
+    /// The node is there for others.
+    pub is_relay: bool,
+    /// Where the address book is kept, unless the node is to forget.
+    pub peers_file: Option<PathBuf>,
     /// Where the key comes from.
     pub identity: IdentitySource,
     /// Where to write a copy of the key.
@@ -41,6 +56,8 @@ pub struct Config {
     pub json: bool,
     /// Bare StrictSign text instead of envelopes.
     pub plain: bool,
+    /// Find peers on the local network, in builds that can.
+    pub mdns: bool,
     /// How much to log: 0 warnings, 1 info, 2 debug, 3 trace.
     pub verbosity: u8,
 }
@@ -82,6 +99,13 @@ pub enum ConfigError {
     Name(#[from] NameError),
     #[error("--{option} '{word}' is no number from {least} to {most}")]
     Number { option: &'static str, word: String, least: u64, most: u64 },
+    #[error("--lan {0}")]
+    Lan(#[from] PrefixError),
+    #[error("--dht '{word}' is not known; say {known}")]
+    Dht { word: String, known: &'static str },
+    #[cfg(not(feature = "kad"))]
+    #[error("--dht {0} cannot be used: this warren was built without Kademlia; leave it out")]
+    NoDht(String),
     #[error("--key-type '{0}' is not known; say secp256k1 or ed25519")]
     KeyType(String),
     #[error("--{0} and --{1} exclude each other; give one of them")]
@@ -105,10 +129,10 @@ impl Config {
     /// A node that takes part in rooms.
     pub fn run(words: cli::Run) -> Result<Self, ConfigError> {
         let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_run, |line| check_run(line, &[], 0))?,
+            Some(file) => with_file(words, Path::new(&file), merge_run, |line| check_run(line, &[], None))?,
             None => words,
         };
-        check_run(words, &["lobby"], 0)
+        check_run(words, &["lobby"], None)
     }
 
     /// A node that others meet at.
@@ -129,7 +153,11 @@ impl IdConfig {
             Some(other) => return Err(ConfigError::KeyType(other.into())),
         };
         Ok(Self {
-            identity: identity_source(words.identity, words.secret_key_seed, words.state_dir)?,
+            identity: identity_source(
+                words.identity,
+                words.secret_key_seed,
+                path("state-dir", words.state_dir)?,
+            )?,
             generate,
             identity_out: path("identity-out", words.identity_out)?,
             json: words.json,
@@ -154,6 +182,9 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         bootstrap: words.bootstrap,
         listen: words.listen,
         external: words.external,
+        lan: words.lan,
+        dht: words.dht,
+        no_discovery: words.no_discovery,
         identity: words.identity,
         identity_out: words.identity_out,
         secret_key_seed: words.secret_key_seed,
@@ -161,16 +192,28 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         no_stdin: words.no_stdin,
         json: words.json,
         no_ipv6: words.no_ipv6,
+        no_mdns: words.no_mdns,
         verbose: words.verbose,
         ..cli::Run::default()
     };
-    check_run(words, &[], port)
+    if words.dht.as_deref() == Some("public") {
+        return Err(ConfigError::Dht {
+            word: "public".into(),
+            known: "private or off: a relay serves warrens",
+        });
+    }
+    check_run(words, &[], Some(port))
 }
 
-fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Config, ConfigError> {
+/// `relay_port`: the node is a relay, at this port.
+fn check_run(
+    words: cli::Run,
+    default_rooms: &[&str],
+    relay_port: Option<u16>,
+) -> Result<Config, ConfigError> {
     let carriers = carriers(words.tcp_only, words.quic_only)?;
     let listen = match words.listen.is_empty() {
-        true => everywhere(port, !words.no_ipv6, carriers),
+        true => everywhere(relay_port.unwrap_or(0), !words.no_ipv6, carriers),
         false => addresses("listen", &words.listen, |addr| listenable(addr, carriers))?,
     };
     let mut rooms = Vec::new();
@@ -194,19 +237,34 @@ fn check_run(words: cli::Run, default_rooms: &[&str], port: u16) -> Result<Confi
             return Err(ConfigError::PublishTooLong(text.len()));
         }
     }
+    let state_dir = path("state-dir", words.state_dir)?;
+    let identity = identity_source(words.identity, words.secret_key_seed, state_dir.clone())?;
+    #[cfg(not(feature = "kad"))]
+    if let Some(word) = words.dht.filter(|word| word != "off") {
+        return Err(ConfigError::NoDht(word));
+    }
+    // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
+    let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
     Ok(Config {
         listen,
         carriers,
         bootstrap: addresses("bootstrap", &words.bootstrap, dialable)?,
         external: addresses("external", &words.external, dialable)?,
+        lan: lan(&words.lan)?,
+        #[cfg(feature = "kad")]
+        dht: dht(words.dht)?.filter(|_| !words.no_discovery),
+        no_discovery: words.no_discovery,
+        is_relay: relay_port.is_some(),
+        peers_file: peers_file(&identity, state_dir),
         rooms,
         nick: words.nick.as_deref().map(str::parse).transpose()?,
-        identity: identity_source(words.identity, words.secret_key_seed, words.state_dir)?,
+        identity,
         identity_out: path("identity-out", words.identity_out)?,
         publish: words.publish,
         stdin: !words.no_stdin,
         json: words.json,
         plain: words.plain,
+        mdns,
         verbosity: words.verbose,
     })
 }
@@ -254,6 +312,9 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         bootstrap: list(first.bootstrap, then.bootstrap),
         listen: list(first.listen, then.listen),
         external: list(first.external, then.external),
+        lan: list(first.lan, then.lan),
+        dht: first.dht.or(then.dht),
+        no_discovery: first.no_discovery || then.no_discovery,
         identity: first.identity.or(then.identity),
         identity_out: first.identity_out.or(then.identity_out),
         secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
@@ -265,6 +326,7 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         tcp_only: first.tcp_only || then.tcp_only,
         quic_only: first.quic_only || then.quic_only,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
+        no_mdns: first.no_mdns || then.no_mdns,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -278,6 +340,9 @@ fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         room: list(first.room, then.room),
         nick: first.nick.or(then.nick),
         external: list(first.external, then.external),
+        lan: list(first.lan, then.lan),
+        dht: first.dht.or(then.dht),
+        no_discovery: first.no_discovery || then.no_discovery,
         identity: first.identity.or(then.identity),
         identity_out: first.identity_out.or(then.identity_out),
         secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
@@ -285,6 +350,7 @@ fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         no_stdin: first.no_stdin || then.no_stdin,
         json: first.json || then.json,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
+        no_mdns: first.no_mdns || then.no_mdns,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -358,6 +424,10 @@ fn listenable(addr: &Multiaddr, carriers: Carriers) -> Result<(), &'static str> 
     }
 }
 
+fn is_loopback(addr: &Multiaddr) -> bool {
+    scope::ip_of(addr).is_some_and(|ip| ip.is_loopback())
+}
+
 /// Whether an address can be dialled at all; the same for `--bootstrap`, `--external` and `connect`.
 pub fn dialable(addr: &Multiaddr) -> Result<(), &'static str> {
     let mut parts = addr.iter();
@@ -400,7 +470,7 @@ pub fn dialable(addr: &Multiaddr) -> Result<(), &'static str> {
 fn identity_source(
     file: Option<String>,
     seed: Option<String>,
-    state_dir: Option<String>,
+    state_dir: Option<PathBuf>,
 ) -> Result<IdentitySource, ConfigError> {
     if file.is_some() && seed.is_some() {
         return Err(ConfigError::Conflict("identity", "secret-key-seed"));
@@ -411,11 +481,41 @@ fn identity_source(
     if let Some(file) = path("identity", file)? {
         return Ok(IdentitySource::File(file));
     }
-    let named = path("state-dir", state_dir)?;
-    Ok(match named.or_else(usual_state_dir) {
+    Ok(match state_dir.or_else(usual_state_dir) {
         Some(dir) => IdentitySource::State(dir.join("identity.key")),
         None => IdentitySource::Temporary,
     })
+}
+
+/// The address book belongs to an identity: beside the key, unless a directory was named for all that is kept.
+fn peers_file(identity: &IdentitySource, state_dir: Option<PathBuf>) -> Option<PathBuf> {
+    if let Some(dir) = state_dir {
+        return Some(dir.join("peers"));
+    }
+    match identity {
+        IdentitySource::State(key) => Some(key.with_file_name("peers")),
+        IdentitySource::File(key) => {
+            let mut name = key.file_name()?.to_os_string();
+            name.push(".peers");
+            Some(key.with_file_name(name))
+        }
+        IdentitySource::Seed(_) | IdentitySource::Temporary => None,
+    }
+}
+
+fn lan(words: &[String]) -> Result<Vec<Prefix>, ConfigError> {
+    at_most("lan", words.len(), limits::ADDRESSES)?;
+    words.iter().map(|word| Ok(word.parse()?)).collect()
+}
+
+#[cfg(feature = "kad")]
+fn dht(word: Option<String>) -> Result<Option<Dht>, ConfigError> {
+    match word.as_deref() {
+        None | Some("private") => Ok(Some(Dht::Private)),
+        Some("public") => Ok(Some(Dht::Public)),
+        Some("off") => Ok(None),
+        Some(word) => Err(ConfigError::Dht { word: word.into(), known: "private, public or off" }),
+    }
 }
 
 /// The XDG base directory specification's place for state.

@@ -5,15 +5,15 @@
 
 use std::{
     fs, io,
-    io::{Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use libp2p::identity::{DecodingError, KeyType, Keypair, secp256k1};
 use sha2::{Digest, Sha256};
 
-use crate::limits;
+use crate::{files, limits};
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ pub fn load_or_create(path: &Path, generate: fn() -> Keypair) -> Result<Keypair,
 /// Writes an identity to `path` for its owner only, replacing what is there at once or not at all.
 pub fn save(key: &Keypair, path: &Path) -> Result<(), IdentityError> {
     let bytes = key.to_protobuf_encoding().map_err(IdentityError::Encode)?;
-    write_atomically(path, &bytes).map_err(|e| IdentityError::Write(path.into(), e))
+    files::write_atomically(path, &bytes).map_err(|e| IdentityError::Write(path.into(), e))
 }
 
 /// The name of a key's kind, in words.
@@ -120,42 +120,6 @@ pub fn kind(key: &Keypair) -> &'static str {
         KeyType::RSA => "rsa",
         KeyType::Ecdsa => "ecdsa",
     }
-}
-
-/// Temporary file beside the target, synced, renamed; mode 0600; the directory is made if need be.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    if !dir.exists() {
-        make_private_dir(dir)?;
-    }
-    let name =
-        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    let mut temporary = name.to_os_string();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = dir.join(temporary);
-    let write = || {
-        // A left-over of an earlier process with our id may be in the way.
-        let _ = fs::remove_file(&temporary);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // Without this the rename may be lost with the power; some file systems cannot, and then it is.
-        let _ = fs::File::open(dir).and_then(|dir| dir.sync_all());
-        Ok(())
-    };
-    write().inspect_err(|_| {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-    })
-}
-
-fn make_private_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 #[cfg(test)]

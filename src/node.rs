@@ -2,10 +2,14 @@
 
 pub mod api;
 mod behaviour;
+mod company;
+pub mod crowd;
 mod feed;
+pub mod gate;
 mod gossip;
 mod links;
 pub mod peers;
+mod wishes;
 
 pub use feed::Item;
 
@@ -29,6 +33,7 @@ use smol::{Executor, future};
 use self::{
     api::{Answer, Command, Event, Feed, Handle, Inbox, Refusal, Request, Stats, WhoAmI},
     behaviour::{Again, Behaviour, BehaviourEvent},
+    company::Company,
     gossip::Outgoing,
     links::Links,
     peers::Bootstraps,
@@ -59,6 +64,7 @@ pub struct Node {
     replay: Replay,
     bootstraps: Bootstraps,
     links: Links,
+    company: Company,
     inbox: Inbox,
     /// A message that no peer's queue had place for, and those that must come after it. While there is one,
     /// no further commands are taken: that is the publisher's back-pressure.
@@ -103,6 +109,7 @@ pub enum StartError {
 enum Turn {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Request(Request),
+    Saved(io::Result<()>),
     Timer,
 }
 
@@ -118,7 +125,7 @@ impl Node {
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
         executor.spawn(driver).detach();
         let again = Again::default();
-        let behaviour = Behaviour::new(&key, config.plain, &again).map_err(StartError::Gossip)?;
+        let behaviour = Behaviour::new(&key, config, &again).map_err(StartError::Gossip)?;
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
@@ -144,6 +151,7 @@ impl Node {
             replay: Replay::default(),
             bootstraps: Bootstraps::new(others.cloned(), now),
             links: Links::default(),
+            company: Company::new(config, peer, now),
             inbox,
             outgoing: None,
             again,
@@ -156,6 +164,7 @@ impl Node {
             timer_due: None,
             expire_due: now + limits::PRESENCE_REPEAT,
         };
+        node.look_around_first(config);
         node.listen(config)?;
         for room in &config.rooms {
             node.join(room.clone()).map_err(|why| StartError::Room { room: room.clone(), why })?;
@@ -178,6 +187,7 @@ impl Node {
                     }
                     self.on_request(request);
                 }
+                Some(Turn::Saved(result)) => self.on_saved(result),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -199,7 +209,7 @@ impl Node {
                 None => self.timer = Timer::never(),
             }
         }
-        let Self { swarm, inbox, timer, timer_due, outgoing, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, company, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
             match outgoing.is_some() {
@@ -212,9 +222,10 @@ impl Node {
             *timer_due = None;
             Some(Turn::Timer)
         };
+        let saved = async { Some(Turn::Saved(company.saved().await)) };
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
-        future::or(stop, future::race(swarm, future::race(request, timer))).await
+        future::or(stop, future::race(swarm, future::race(request, future::or(timer, saved)))).await
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -224,6 +235,7 @@ impl Node {
             .chain(retry)
             .chain(self.bootstraps.next_due())
             .chain(self.links.next_due())
+            .chain(self.company.next_due())
             .chain([self.expire_due])
             .min()
     }
@@ -232,6 +244,7 @@ impl Node {
         let now = Instant::now();
         self.dial_bootstraps(now);
         self.close_surplus(now);
+        self.keep_company(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {
@@ -245,6 +258,10 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            #[cfg(feature = "kad")]
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
+            #[cfg(feature = "mdns")]
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event),
             event => self.on_connection(event),
         }
     }
@@ -302,6 +319,8 @@ impl Node {
     fn stats_now(&self) -> Stats {
         Stats {
             connections: self.swarm.network_info().connection_counters().num_established(),
+            known: self.company.book.len() as u32,
+            routes: self.routes() as u32,
             uptime: self.started.elapsed(),
             ..self.stats.clone()
         }
@@ -309,6 +328,7 @@ impl Node {
 
     /// Says goodbye, closes all connections, and tells the faces. Takes [`limits::GOODBYE`] at the most.
     async fn end(mut self, quit: Option<Request>) {
+        self.save_at_end().await;
         let deadline = Instant::now() + limits::GOODBYE;
         self.say_goodbye();
         // What is still queued goes out first: nothing tells when it has, so the network gets half the time.

@@ -74,10 +74,14 @@ pub fn id(words: cli::Id) -> Result<(), Failure> {
     Ok(())
 }
 
-fn node(config: Config) -> Result<(), Failure> {
+fn node(mut config: Config) -> Result<(), Failure> {
     start_log(config.verbosity);
     // Held until the end: it keeps a second node from being the same peer.
-    let (key, _lock) = find_key(&config.identity)?;
+    let (key, lock) = find_key(&config.identity)?;
+    // One who could not be who it was has another one's address book before it.
+    if lock.is_none() && matches!(config.identity, IdentitySource::State(_)) {
+        config.peers_file = None;
+    }
     if let Some(path) = &config.identity_out {
         identity::save(&key, path)?;
     }

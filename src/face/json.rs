@@ -334,6 +334,8 @@ fn stats(object: Object, stats: &Stats) -> Object {
         .number("dialFailures", stats.dial_failures)
         .number("inboundFailures", stats.inbound_failures)
         .number("connections", stats.connections)
+        .number("knownPeers", stats.known)
+        .number("dhtRoutes", stats.routes)
         .number("uptimeMs", stats.uptime.as_millis())
 }
 

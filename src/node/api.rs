@@ -204,6 +204,10 @@ pub struct Stats {
     pub inbound_failures: u32,
     /// Connections now.
     pub connections: u32,
+    /// Peers in the address book now.
+    pub known: u32,
+    /// Peers in the routing table of the DHT now.
+    pub routes: u32,
     /// Since the start.
     pub uptime: Duration,
 }

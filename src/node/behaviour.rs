@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(any(feature = "kad", feature = "mdns"))]
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
     gossipsub::{
@@ -21,16 +23,26 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::limits;
+use super::gate::Gate;
+#[cfg(feature = "kad")]
+use crate::discovery::kad;
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
+use crate::{config::Config, limits};
 
 /// What every node speaks.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     /// First, so that a connection over the limits costs nobody else anything.
     limits: connection_limits::Behaviour,
+    pub(super) gate: Gate,
     pub(super) gossip: gossipsub::Behaviour,
+    #[cfg(feature = "kad")]
+    pub(super) kad: Toggle<kad::Behaviour>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    #[cfg(feature = "mdns")]
+    mdns: Toggle<mdns::Behaviour>,
 }
 
 impl Behaviour {
@@ -38,13 +50,13 @@ impl Behaviour {
     /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
     /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies
     /// that a mesh delivers. Plain rooms are for programs that know only StrictSign.
-    pub(super) fn new(key: &Keypair, plain: bool, again: &Again) -> Result<Self, String> {
-        let (authenticity, mode) = match plain {
+    pub(super) fn new(key: &Keypair, config: &Config, again: &Again) -> Result<Self, String> {
+        let (authenticity, mode) = match config.plain {
             true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
             false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
         };
-        let config = gossip_config(mode, again.clone()).map_err(|e| e.to_string())?;
-        let mut gossip = gossipsub::Behaviour::new(authenticity, config)?;
+        let gossip_config = gossip_config(mode, again.clone()).map_err(|e| e.to_string())?;
+        let mut gossip = gossipsub::Behaviour::new(authenticity, gossip_config)?;
         gossip.with_peer_score(score_params(), score_thresholds())?;
         let agent = concat!("warren/", env!("CARGO_PKG_VERSION"));
         let identify = identify::Config::new("/warren/1.0.0".into(), key.public())
@@ -56,11 +68,30 @@ impl Behaviour {
             ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits()),
+            gate: Gate::default(),
             gossip,
+            #[cfg(feature = "kad")]
+            kad: kad(key, config).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            #[cfg(feature = "mdns")]
+            mdns: config.mdns.then(|| local_discovery(key)).flatten().into(),
         })
     }
+}
+
+#[cfg(feature = "kad")]
+fn kad(key: &Keypair, config: &Config) -> Option<kad::Behaviour> {
+    let mut kad = kad::Behaviour::new(key.public().to_peer_id(), config.dht?);
+    kad.set_server(config.is_relay);
+    Some(kad)
+}
+
+/// A node that cannot have it works without.
+#[cfg(feature = "mdns")]
+fn local_discovery(key: &Keypair) -> Option<mdns::Behaviour> {
+    let found = mdns::Behaviour::new(key.public().to_peer_id());
+    found.inspect_err(|e| log::warn!("peers on the local network cannot be found: {e}")).ok()
 }
 
 /// A message's id: SHA-256 of its data, on every peer, whoever relays it.

@@ -68,7 +68,9 @@ impl Node {
         }
         self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now) });
         self.order.push(room.clone());
+        self.seek_room(&room, now);
         for peer in there {
+            self.neighbour_in(&room, peer, now);
             self.feed.publish(Event::MemberJoined { room: room.clone(), peer, nick: None });
         }
         Ok(())
@@ -82,6 +84,7 @@ impl Node {
         self.swarm.behaviour_mut().gossip.unsubscribe(&topic(room));
         self.rooms.remove(room);
         self.order.retain(|r| r != room);
+        self.leave_room(room);
         Ok(())
     }
 
@@ -152,8 +155,12 @@ impl Node {
         }
         let due = |(room, state): (&Room, &RoomState)| state.announcer.is_due(now).then(|| room.clone());
         let rooms: Vec<Room> = self.rooms.iter().filter_map(due).collect();
+        if rooms.is_empty() {
+            return;
+        }
+        let addrs = self.own_addresses();
         for room in rooms {
-            let published = self.publish(&room, &Body::Here);
+            let published = self.publish(&room, &Body::Here(addrs.clone()));
             let Some(state) = self.rooms.get_mut(&room) else { continue };
             match published {
                 Ok(_) => state.announcer.done(now),
@@ -344,7 +351,10 @@ impl Node {
         match body {
             Body::Text(text) => self.show_text(room, author, nick, text, false, time, id),
             Body::Action(text) => self.show_text(room, author, nick, text, true, time, id),
-            Body::Here => self.member_heard(&room, author, &nick),
+            Body::Here(addrs) => {
+                self.member_heard(&room, author, &nick);
+                self.member_at(&room, author, addrs, Instant::now());
+            }
             Body::Gone => self.member_left(room, author),
             Body::Unknown(kind) => {
                 self.stats.unknown = self.stats.unknown.wrapping_add(1);
@@ -404,6 +414,7 @@ impl Node {
             }
             // A neighbour is told at once: nobody else may be there to do it.
             state.announcer.answer(now, Duration::ZERO);
+            self.neighbour_in(&room, peer, now);
         }
         if self.order.first() == Some(&room) {
             for text in std::mem::take(&mut self.publish) {
@@ -433,6 +444,7 @@ impl Node {
         let Some(state) = self.rooms.get_mut(&room) else { return };
         let nick = state.members.member(&peer).and_then(|member| member.nick.clone());
         if state.members.left(&peer) {
+            self.company.wishes.gone(&room, &peer);
             self.feed.publish(Event::MemberLeft { room, peer, nick });
         }
     }

@@ -18,9 +18,10 @@ use super::{
     Node,
     api::{Event, PeerInfo, Refusal},
     behaviour::BehaviourEvent,
+    crowd::{Link, Worth},
     dial_trouble, jitter, peers,
 };
-use crate::{config, limits};
+use crate::{config, discovery::scope, limits};
 
 /// All connections, by peer. Its size is bounded by [`crate::limits::CONNECTIONS`].
 #[derive(Default)]
@@ -43,6 +44,11 @@ struct Surplus {
 struct Peer {
     connections: HashMap<ConnectionId, Multiaddr>,
     inbound: bool,
+    since: Instant,
+    /// Where we reached it, the last time that we dialled.
+    dialled: Option<Multiaddr>,
+    /// A face asked for it.
+    is_wanted: bool,
     rtt: Option<Duration>,
     agent: Option<String>,
 }
@@ -50,6 +56,33 @@ struct Peer {
 impl Links {
     pub(super) fn is_empty(&self) -> bool {
         self.peers.is_empty()
+    }
+
+    /// Connected peers.
+    pub(super) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
+    /// Where we reached a connected peer, if we did.
+    #[cfg(feature = "kad")]
+    pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
+        self.peers.get(peer)?.dialled.as_ref()
+    }
+
+    /// All of them, one each; `worth` is told whether a face asked for the peer.
+    pub(super) fn crowd(&self, worth: impl Fn(&PeerId, bool) -> Worth) -> Vec<Link> {
+        let link = |(peer, link): (&PeerId, &Peer)| Link {
+            peer: *peer,
+            ip: link.connections.values().find_map(scope::ip_of),
+            is_inbound: link.inbound,
+            since: link.since,
+            worth: worth(peer, link.is_wanted),
+        };
+        self.peers.iter().map(link).collect()
     }
 
     /// When [`Node::close_surplus`] has something to do.
@@ -117,11 +150,13 @@ impl Node {
                 let addr = self.with_peer_id(address);
                 log::info!("listening on {addr}");
                 self.feed.publish(Event::Listening(addr));
+                self.look_around(Instant::now());
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 let addr = self.with_peer_id(address);
                 log::info!("no longer listening on {addr}");
                 self.feed.publish(Event::ListeningStopped(addr));
+                self.look_around(Instant::now());
             }
             SwarmEvent::ListenerError { error, .. } => log::warn!("a listener has trouble: {error}"),
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
@@ -140,8 +175,9 @@ impl Node {
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
                 self.on_closed(peer_id, connection_id, num_established, cause);
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.on_dial_failed(connection_id, &error);
+            SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.company.book.dialing(peer),
+            SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error, .. } => {
+                self.on_dial_failed(peer_id, connection_id, &error);
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 self.stats.inbound_failures = self.stats.inbound_failures.wrapping_add(1);
@@ -188,11 +224,11 @@ impl Node {
     }
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {
-        if let identify::Event::Received { peer_id, info, .. } = event
-            && let Some(peer) = self.links.peers.get_mut(&peer_id)
-        {
+        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        if let Some(peer) = self.links.peers.get_mut(&peer_id) {
             // It is the peer's own word, so it is cut to a line's length here and escaped where it is shown.
             peer.agent = Some(info.agent_version.chars().take(64).collect());
+            self.introduced(peer_id, &info, Instant::now());
         }
     }
 
@@ -218,21 +254,30 @@ impl Node {
         if !inbound {
             self.stats.dials = self.stats.dials.wrapping_add(1);
         }
-        self.links.asked.remove(&id);
-        self.bootstraps.connected(id, peer, Instant::now());
+        let now = Instant::now();
+        let is_wanted = self.links.asked.remove(&id).is_some();
+        self.bootstraps.connected(id, peer, now);
         let known = self.links.peers.contains_key(&peer);
         let link = self.links.peers.entry(peer).or_insert_with(|| Peer {
             connections: HashMap::new(),
             inbound,
+            since: now,
+            dialled: None,
+            is_wanted,
             rtt: None,
             agent: None,
         });
         link.connections.insert(id, addr.clone());
+        link.is_wanted |= is_wanted;
+        if !inbound {
+            link.dialled = Some(addr.clone());
+        }
         // One of the two ends decides, or each might close the connection that the other one keeps.
         if link.connections.len() > 1 && self.swarm.local_peer_id() > &peer {
-            let due = Instant::now() + limits::SURPLUS_GRACE;
+            let due = now + limits::SURPLUS_GRACE;
             self.links.surplus.get_or_insert(Surplus { due, messages: None });
         }
+        self.met(peer, id, Some(&addr).filter(|_| !inbound), now);
         if !known {
             log::info!("connected to {peer} at {addr}");
             self.feed.publish(Event::PeerConnected { peer, addr, inbound });
@@ -248,15 +293,18 @@ impl Node {
         }
         log::info!("disconnected from {peer}: {cause}");
         self.links.peers.remove(&peer);
+        let now = Instant::now();
         self.neighbour_gone(&peer);
-        self.bootstraps.disconnected(peer, Instant::now(), jitter());
+        self.bootstraps.disconnected(peer, now, jitter());
+        self.parted(peer, now);
         self.feed.publish(Event::PeerDisconnected { peer, cause });
     }
 
-    fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
+    fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {
         self.stats.dial_failures = self.stats.dial_failures.wrapping_add(1);
-        let why = dial_trouble(error);
-        if let Some((addrs, delay)) = self.bootstraps.failed(id, Instant::now(), jitter()) {
+        let (why, now) = (dial_trouble(error), Instant::now());
+        self.missed(peer, id, error, now);
+        if let Some((addrs, delay)) = self.bootstraps.failed(id, now, jitter()) {
             log::warn!("no connection to {}, next try in {:.0} s: {why}", list(addrs), delay.as_secs_f64());
         } else if let Some(addr) = self.links.asked.remove(&id) {
             self.feed.publish(Event::Trouble(format!("no connection to {addr}: {why}")));

@@ -15,6 +15,7 @@
 //!   fixed64 time    = 5;  // hybrid logical clock: 48 bits of ms since 1970, 16 bits of count
 //!   uint32  kind    = 6;  // 1 text, 2 action, 3 here, 4 gone
 //!   string  text    = 7;  // for kinds 1 and 2
+//!   repeated bytes addrs = 8;  // for kind 3: multiaddrs at which the author may be reached
 //! }
 //! ```
 //!
@@ -27,7 +28,7 @@
 //! Signatures are those of libp2p keys, as [`signature::verify`] says.
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     identity::{Keypair, PublicKey, SigningError},
 };
 use prost::Message as _;
@@ -57,8 +58,9 @@ pub enum Body {
     Text(String),
     /// Something done, shown as "nick text" (IRC's `/me`).
     Action(String),
-    /// The author is in the room.
-    Here,
+    /// The author is in the room, and may be reached at these addresses: so a newcomer that knows one member
+    /// gets to know the others.
+    Here(Vec<Multiaddr>),
     /// The author leaves the room.
     Gone,
     /// A kind of a later version.
@@ -106,6 +108,8 @@ struct Content {
     kind: u32,
     #[prost(string, tag = "7")]
     text: String,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    addrs: Vec<Vec<u8>>,
 }
 
 const VERSION: u32 = 1;
@@ -120,12 +124,12 @@ pub fn seal(
     time: Timestamp,
     body: &Body,
 ) -> Result<Vec<u8>, SigningError> {
-    let (kind, text) = match body {
-        Body::Text(text) => (1, text.as_str()),
-        Body::Action(text) => (2, text.as_str()),
-        Body::Here => (3, ""),
-        Body::Gone => (4, ""),
-        Body::Unknown(kind) => (*kind, ""),
+    let (kind, text, addrs) = match body {
+        Body::Text(text) => (1, text.as_str(), &[][..]),
+        Body::Action(text) => (2, text.as_str(), &[][..]),
+        Body::Here(addrs) => (3, "", &addrs[..]),
+        Body::Gone => (4, "", &[][..]),
+        Body::Unknown(kind) => (*kind, "", &[][..]),
     };
     let content = Content {
         version: VERSION,
@@ -135,6 +139,7 @@ pub fn seal(
         time: time.bits(),
         kind,
         text: text.into(),
+        addrs: addrs.iter().take(limits::PRESENCE_ADDRESSES).map(Multiaddr::to_vec).collect(),
     }
     .encode_to_vec();
     let signature = key.sign(&signed_bytes(&content))?;
@@ -172,11 +177,17 @@ pub fn open(data: &[u8]) -> Result<Envelope, OpenError> {
     let body = match content.kind {
         1 => Body::Text(content.text),
         2 => Body::Action(content.text),
-        3 => Body::Here,
+        3 => Body::Here(addresses(content.addrs)),
         4 => Body::Gone,
         kind => Body::Unknown(kind),
     };
     Ok(Envelope { author: author.to_peer_id(), room, nick, time: Timestamp::from_bits(content.time), body })
+}
+
+/// The first few that are any.
+fn addresses(encoded: Vec<Vec<u8>>) -> Vec<Multiaddr> {
+    let short = encoded.into_iter().filter(|addr| addr.len() <= limits::ADDRESS_BYTES);
+    short.filter_map(|addr| Multiaddr::try_from(addr).ok()).take(limits::PRESENCE_ADDRESSES).collect()
 }
 
 fn signed_bytes(content: &[u8]) -> Vec<u8> {
@@ -229,16 +240,16 @@ mod tests {
     fn both_kinds_of_key_sign() {
         let (room, nick) = ("r".parse().expect("valid"), "n".parse().expect("valid"));
         for key in [Keypair::generate_ed25519(), Keypair::generate_secp256k1()] {
-            let data = seal(&key, &room, &nick, Timestamp::from_ms(7), &Body::Here).expect("signs");
-            assert_eq!(open(&data).map(|e| (e.author, e.body)), Ok((key.public().to_peer_id(), Body::Here)));
+            let data = seal(&key, &room, &nick, Timestamp::from_ms(7), &Body::Gone).expect("signs");
+            assert_eq!(open(&data).map(|e| (e.author, e.body)), Ok((key.public().to_peer_id(), Body::Gone)));
         }
     }
 
     #[test]
     fn another_authors_signature_is_forged() {
-        let (mine, theirs) = (sealed(&Body::Here), {
+        let (mine, theirs) = (sealed(&Body::Gone), {
             let (room, nick) = ("lobby".parse().expect("valid"), "ada".parse().expect("valid"));
-            seal(&key(2), &room, &nick, Timestamp::from_ms(1), &Body::Here).expect("signs")
+            seal(&key(2), &room, &nick, Timestamp::from_ms(1), &Body::Gone).expect("signs")
         });
         let mut mixed = Sealed::decode(&*mine).expect("decodes");
         mixed.signature = Sealed::decode(&*theirs).expect("decodes").signature;
@@ -248,7 +259,7 @@ mod tests {
     #[test]
     fn a_later_kind_is_passed_on_and_a_later_version_is_not() {
         assert_eq!(open(&sealed(&Body::Unknown(99))).map(|e| e.body), Ok(Body::Unknown(99)));
-        let mut later = Sealed::decode(&*sealed(&Body::Here)).expect("decodes");
+        let mut later = Sealed::decode(&*sealed(&Body::Gone)).expect("decodes");
         let mut content = Content::decode(&*later.content).expect("decodes");
         content.version = 2;
         later.content = content.encode_to_vec();
@@ -264,8 +275,19 @@ mod tests {
     }
 
     #[test]
+    fn addresses_come_along_as_far_as_they_are_any() {
+        let addrs: Vec<Multiaddr> = (1..=limits::PRESENCE_ADDRESSES + 1)
+            .map(|port| format!("/ip4/192.0.2.1/udp/{port}/quic-v1").parse().expect("valid"))
+            .collect();
+        let few = &addrs[..limits::PRESENCE_ADDRESSES];
+        assert_eq!(open(&sealed(&Body::Here(addrs.clone()))).map(|e| e.body), Ok(Body::Here(few.to_vec())));
+        let odd = vec![vec![0xff; 9], addrs[0].to_vec(), vec![4; limits::ADDRESS_BYTES + 1]];
+        assert_eq!(addresses(odd), addrs[..1]);
+    }
+
+    #[test]
     fn a_second_encoding_of_the_same_message_is_malformed() {
-        let mut data = sealed(&Body::Here);
+        let mut data = sealed(&Body::Gone);
         data.extend([0x18, 0x00]); // an unknown field 3
         assert_eq!(open(&data), Err(OpenError::Malformed("not the one valid encoding")));
     }

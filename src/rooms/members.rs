@@ -85,6 +85,16 @@ impl Members {
         self.0.values().any(|member| member.neighbour)
     }
 
+    /// The neighbours among the members.
+    pub fn iter_neighbours(&self) -> impl Iterator<Item = &PeerId> {
+        self.0.iter().filter(|(_, member)| member.neighbour).map(|(peer, _)| peer)
+    }
+
+    /// How many there are of them.
+    pub fn neighbours(&self) -> usize {
+        self.iter_neighbours().count()
+    }
+
     /// Takes out those who are no neighbours and have been silent for [`limits::MEMBER_SILENCE`].
     pub fn expire(&mut self, now: Instant) -> Vec<PeerId> {
         let gone = |m: &Member| !m.neighbour && now.duration_since(m.heard) >= limits::MEMBER_SILENCE;

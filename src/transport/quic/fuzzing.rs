@@ -136,7 +136,7 @@ impl Side {
                 let _ = self.core.with(id, |link| link.finish(stream));
             }
             (5, _, Some((id, stream))) => {
-                let _ = self.core.with(id, |link| link.abandon(stream, true, true));
+                let _ = self.core.with(id, |link| link.let_go(stream, true, true));
             }
             (6, Some(id), _) => {
                 let _ = self.core.with(id, |link| link.poll_close(cx));

@@ -12,7 +12,7 @@ use super::{Error, core::Link, endpoint::Handle};
 /// A stream of a QUIC connection.
 ///
 /// Its two directions end by themselves: closing it ends what we write, and what the peer still writes can be
-/// read. Dropping it gives up what is still open, and tells the peer so.
+/// read. Dropping it ends both: what was written arrives, and the peer is told that nobody reads any more.
 pub struct Stream {
     connection: Handle,
     id: StreamId,
@@ -70,7 +70,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let (reading, writing) = (!self.is_read, !self.is_written);
         // A connection that is gone has no streams.
-        let _ = self.with(|link| link.abandon(self.id, reading, writing));
+        let _ = self.with(|link| link.let_go(self.id, reading, writing));
     }
 }
 

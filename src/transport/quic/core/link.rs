@@ -236,27 +236,32 @@ impl Link {
         if let Some(error) = &self.lost {
             return Err(error.clone().into());
         }
-        match self.quic.send_stream(stream).finish() {
-            Ok(()) => {
-                self.is_dirty = true;
-                Ok(())
-            }
-            // Who reads no more does not miss the end either.
-            Err(FinishError::Stopped(_) | FinishError::ClosedStream) => Ok(()),
-        }
+        self.end_stream(stream);
+        Ok(())
     }
 
-    /// Gives up both directions of a stream, as far as they are open.
-    pub(in crate::transport::quic) fn abandon(&mut self, stream: StreamId, reading: bool, writing: bool) {
+    /// Nobody here will read or write the stream any more. What was written still arrives, and its end after it:
+    /// protocols drop a stream with their last word in it, as Kademlia does.
+    pub(in crate::transport::quic) fn let_go(&mut self, stream: StreamId, reading: bool, writing: bool) {
         self.waiting.readers.remove(&stream);
         self.waiting.writers.remove(&stream);
         // Errors mean that this direction has ended already.
         if reading && self.quic.recv_stream(stream).stop(NO_ERROR).is_ok() {
             self.is_dirty = true;
         }
-        if writing && self.quic.send_stream(stream).reset(NO_ERROR).is_ok() {
-            self.is_dirty = true;
+        if writing {
+            self.end_stream(stream);
         }
+    }
+
+    fn end_stream(&mut self, stream: StreamId) {
+        let mut send = self.quic.send_stream(stream);
+        self.is_dirty |= match send.finish() {
+            Ok(()) => true,
+            // Who reads no more does not miss the end, but waits for it (RFC 9000, section 3.5).
+            Err(FinishError::Stopped(_)) => send.reset(NO_ERROR).is_ok(),
+            Err(FinishError::ClosedStream) => false,
+        };
     }
 
     pub(super) fn take_dirty(&mut self) -> bool {

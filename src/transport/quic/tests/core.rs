@@ -226,19 +226,18 @@ fn each_direction_of_a_stream_ends_by_itself() {
 }
 
 #[test]
-fn an_abandoned_stream_is_an_error_at_the_other_end() {
+fn the_last_word_in_a_stream_arrives_and_nobody_hears_an_answer() {
     let (mut pair, client, server) = Pair::connected(CLEAN, 1);
     let stream = pair.client.open(client);
-    assert!(pair.client.write(client, stream, b"never mind").is_ready());
-    pair.client.core.with(client, |link| link.abandon(stream, true, true));
+    assert!(pair.client.write(client, stream, b"bye").is_ready());
+    pair.client.core.with(client, |link| link.let_go(stream, true, true));
     pair.pass(DELAY);
     let incoming = pair.server.accept(server).expect("a stream");
-    let reset = |polled| match polled {
-        Poll::Ready(Err(error)) => io::Error::kind(&error) == io::ErrorKind::ConnectionReset,
-        _ => false,
-    };
-    assert!(reset(pair.server.read(server, incoming, &mut [0; 9])));
-    assert!(reset(pair.server.write(server, incoming, b"hello?")));
+    let mut buf = [0; 9];
+    assert!(matches!(pair.server.read(server, incoming, &mut buf), Poll::Ready(Ok(3))));
+    assert!(matches!(pair.server.read(server, incoming, &mut buf), Poll::Ready(Ok(0))));
+    let Poll::Ready(Err(refused)) = pair.server.write(server, incoming, b"hello?") else { panic!("taken") };
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -252,16 +251,32 @@ fn streams_are_limited_and_come_back() {
     assert!(one_more.is_pending());
     // The peer gives leave for several at once: for less than an eighth it is not worth a packet.
     for stream in &streams[..8] {
-        pair.client.core.with(client, |link| link.abandon(*stream, true, true));
+        pair.client.core.with(client, |link| link.let_go(*stream, true, true));
     }
     pair.pass(DELAY);
     for _ in 0..8 {
         let incoming = pair.server.accept(server).expect("a stream");
-        pair.server.core.with(server, |link| link.abandon(incoming, true, true));
+        pair.server.core.with(server, |link| link.let_go(incoming, true, true));
     }
     pair.pass(10 * DELAY);
     assert_eq!(wakes.count(), 1);
     pair.client.open(client);
+}
+
+#[test]
+fn a_stream_closed_after_nobody_reads_it_does_not_count_for_ever() {
+    let (mut pair, client, server) = Pair::connected(CLEAN, 1);
+    for _ in 0..2 * limits::QUIC_STREAMS {
+        let stream = pair.client.open(client);
+        assert!(pair.client.write(client, stream, b"for nobody").is_ready());
+        pair.pass(DELAY);
+        let incoming = pair.server.accept(server).expect("a stream");
+        pair.server.core.with(server, |link| link.let_go(incoming, true, true));
+        pair.pass(2 * DELAY);
+        pair.client.core.with(client, |link| link.finish(stream)).expect("held").expect("nobody minds");
+        pair.client.core.with(client, |link| link.let_go(stream, true, false));
+        pair.pass(2 * DELAY);
+    }
 }
 
 #[test]

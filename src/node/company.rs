@@ -1,0 +1,506 @@
+//! The company that the node keeps: whom it dials of its own accord, and whom it lets go.
+//!
+//! What others say goes into the address book, whom the node wants is for [`Wishes`], and what happened on a
+//! connection comes back from `links`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    time::Instant,
+};
+
+use libp2p::{
+    Multiaddr, PeerId, identify,
+    swarm::{ConnectionId, DialError, dial_opts::DialOpts},
+};
+use smol::Task;
+
+use super::{
+    Node, RoomState,
+    crowd::{self, Link, Worth},
+    jitter,
+    links::Links,
+    peers::{Book, SaveSchedule, Source, file},
+    wishes::{Wishes, World},
+};
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
+#[cfg(feature = "kad")]
+use crate::discovery::{
+    kad,
+    rendezvous::{Rendezvous, RoomKey},
+};
+use crate::{
+    config::Config,
+    discovery::scope::{self, Networks, Prefix},
+    limits,
+    rooms::Room,
+    transport,
+};
+
+/// What the node knows of others beyond those it is connected with.
+pub(super) struct Company {
+    pub(super) book: Book,
+    pub(super) wishes: Wishes,
+    #[cfg(feature = "kad")]
+    rendezvous: Rendezvous,
+    /// Networks that the operator says are ours.
+    lan: Vec<Prefix>,
+    /// The node dials nobody who was not named to it.
+    is_static: bool,
+    /// Dials of the wishes.
+    dialing: HashMap<ConnectionId, PeerId>,
+    /// When there may be somebody to dial.
+    due: Option<Instant>,
+    /// When to look for connections that are good for nothing.
+    tidy_due: Instant,
+    saves: SaveSchedule,
+    /// Where the book is kept, if it is.
+    file: Option<PathBuf>,
+    /// The book on its way to the file.
+    saving: Option<Task<io::Result<()>>>,
+}
+
+impl Company {
+    /// With what an earlier run wrote down.
+    pub(super) fn new(config: &Config, me: PeerId, now: Instant) -> Self {
+        let mut book = Book::new(me);
+        let saved = config.peers_file.as_deref().filter(|_| !config.no_discovery);
+        let contents = saved.map(file::load).transpose().unwrap_or_else(|e| {
+            log::warn!("the address book cannot be read, so this node starts without: {e}");
+            None
+        });
+        let contents = contents.unwrap_or_default();
+        if contents.skipped > 0 {
+            log::warn!("{} lines of the address book say nothing to this node", contents.skipped);
+        }
+        let peers = contents.peers.iter().map(|saved| saved.peer).collect();
+        book.restore(contents.peers, now);
+        let mut saves = SaveSchedule::default();
+        saves.note(book.generation(), now);
+        Company {
+            book,
+            wishes: Wishes::new(peers),
+            #[cfg(feature = "kad")]
+            rendezvous: Rendezvous::default(),
+            lan: config.lan.clone(),
+            is_static: config.no_discovery,
+            dialing: HashMap::new(),
+            due: Some(now),
+            tidy_due: now + limits::STRANGER,
+            saves,
+            file: saved.map(Into::into),
+            saving: None,
+        }
+    }
+
+    /// When [`Node::keep_company`] has something to do.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let saves = self.saves.due().filter(|_| self.file.is_some() && self.saving.is_none());
+        let due = [self.due, Some(self.tidy_due), saves].into_iter().flatten().min();
+        #[cfg(feature = "kad")]
+        let due = due.into_iter().chain(self.rendezvous.next_due()).min();
+        due
+    }
+
+    /// Waits until the book is written.
+    pub(super) async fn saved(&mut self) -> io::Result<()> {
+        match &mut self.saving {
+            Some(saving) => saving.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Something happened that may be a reason to dial somebody.
+    fn look_again(&mut self, now: Instant) {
+        self.due = Some(now);
+    }
+}
+
+/// Everything else, as the wishes see it.
+struct Surroundings<'a> {
+    book: &'a Book,
+    links: &'a Links,
+    rooms: &'a BTreeMap<Room, RoomState>,
+    now: Instant,
+}
+
+impl World for Surroundings<'_> {
+    fn is_linked(&self, peer: &PeerId) -> bool {
+        self.links.has(peer)
+    }
+
+    fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    fn due(&self, peer: &PeerId) -> Option<Instant> {
+        self.book.next_due(*peer)
+    }
+
+    fn is_due(&self, peer: &PeerId) -> bool {
+        self.due(peer).is_some_and(|due| due <= self.now)
+    }
+
+    fn neighbours(&self, room: &Room) -> usize {
+        self.rooms.get(room).map_or(0, |state| state.members.neighbours())
+    }
+
+    fn is_member(&self, room: &Room, peer: &PeerId) -> bool {
+        self.rooms.get(room).is_some_and(|state| state.members.member(peer).is_some())
+    }
+}
+
+impl Node {
+    /// Does what is due.
+    pub(super) fn keep_company(&mut self, now: Instant) {
+        if !self.company.is_static {
+            #[cfg(feature = "kad")]
+            self.query_rooms(now);
+            self.dial_wished(now);
+        }
+        if now >= self.company.tidy_due {
+            self.company.tidy_due = now + limits::STRANGER;
+            self.close_strangers(now);
+        }
+        self.company.saves.note(self.company.book.generation(), now);
+        if self.company.saves.due().is_some_and(|due| due <= now) {
+            self.save_book();
+        }
+    }
+
+    /// The addresses of this machine have changed: so have the networks in which told addresses mean something.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        let listening: BTreeSet<IpAddr> = self.swarm.listeners().filter_map(scope::ip_of).collect();
+        self.set_networks(|ip| listening.contains(&ip));
+        self.company.look_again(now);
+    }
+
+    /// As [`Self::look_around`], while nothing listens yet.
+    pub(super) fn look_around_first(&mut self, config: &Config) {
+        let is_loopback = |addr: &Multiaddr| scope::ip_of(addr).is_some_and(|ip| ip.is_loopback());
+        match !config.listen.is_empty() && config.listen.iter().all(is_loopback) {
+            true => self.set_networks(|ip| ip.is_loopback()),
+            false => self.set_networks(|ip| !ip.is_loopback()),
+        }
+    }
+
+    fn set_networks(&mut self, is_ours: impl Fn(IpAddr) -> bool) {
+        let on_link = transport::on_link().unwrap_or_else(|e| {
+            log::warn!(
+                "the networks of this machine cannot be listed, so peers in them are not dialled: {e}"
+            );
+            Vec::new()
+        });
+        let ours = on_link.into_iter().filter(|(ip, _)| is_ours(*ip));
+        let networks = Networks::new(ours, &self.company.lan);
+        self.company.book.set_networks(networks.clone());
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.gate.set_networks(networks.clone());
+        #[cfg(feature = "kad")]
+        if let Some(kad) = behaviour.kad.as_mut() {
+            kad.set_networks(networks);
+        }
+    }
+
+    /// Peers in the routing table of the DHT.
+    pub(super) fn routes(&self) -> usize {
+        #[cfg(feature = "kad")]
+        return self.swarm.behaviour().kad.as_ref().map_or(0, kad::Behaviour::routes);
+        #[cfg(not(feature = "kad"))]
+        0
+    }
+
+    /// A room of ours is one to find members of.
+    pub(super) fn seek_room(&mut self, room: &Room, now: Instant) {
+        #[cfg(feature = "kad")]
+        self.company.rendezvous.joined(room, now);
+        self.company.wishes.joined(room);
+        self.company.look_again(now);
+    }
+
+    pub(super) fn leave_room(&mut self, room: &Room) {
+        self.company.wishes.left(room);
+        #[cfg(feature = "kad")]
+        {
+            self.company.rendezvous.left(room);
+            if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() {
+                kad.left(&RoomKey::new(room));
+            }
+        }
+    }
+
+    /// A member of a room says where it can be reached.
+    pub(super) fn member_at(&mut self, room: &Room, peer: PeerId, addrs: Vec<Multiaddr>, now: Instant) {
+        self.company.book.learn(peer, addrs, Source::Member, now);
+        self.candidate(room, peer, now);
+    }
+
+    /// Somebody is said to be in a room, or is.
+    pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, now: Instant) {
+        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
+        wishes.candidate(room, peer, &Surroundings { book, links, rooms, now });
+        self.company.look_again(now);
+    }
+
+    /// A neighbour subscribed to a room of ours.
+    pub(super) fn neighbour_in(&mut self, room: &Room, peer: PeerId, now: Instant) {
+        self.company.book.note_room_member(peer);
+        self.candidate(room, peer, now);
+    }
+
+    /// There is a connection. `dialled`: where, if we did.
+    pub(super) fn met(&mut self, peer: PeerId, id: ConnectionId, dialled: Option<&Multiaddr>, now: Instant) {
+        self.company.dialing.remove(&id);
+        self.company.book.connected(peer, dialled, now);
+        #[cfg(feature = "kad")]
+        if dialled.is_none()
+            && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+        {
+            // Somebody could reach us. Who else can is for them to judge, by our addresses.
+            kad.set_server(true);
+        }
+        self.company.look_again(now);
+        if self.links.len() > limits::CONNECTIONS_HIGH {
+            self.thin_out(now);
+        }
+    }
+
+    /// The last connection to a peer is gone.
+    pub(super) fn parted(&mut self, peer: PeerId, now: Instant) {
+        self.company.book.disconnected(peer, now, jitter());
+        self.company.look_again(now);
+    }
+
+    /// A dial of anybody's failed.
+    pub(super) fn missed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError, now: Instant) {
+        self.company.dialing.remove(&id);
+        let Some(peer) = peer else { return };
+        let book = &mut self.company.book;
+        match error {
+            DialError::DialPeerConditionFalse(_) => return,
+            DialError::WrongPeerId { address, .. } => {
+                book.somebody_else_at(peer, address);
+                book.failed(peer, [], now, jitter());
+            }
+            DialError::Transport(tried) => {
+                book.failed(peer, tried.iter().map(|(addr, _)| addr), now, jitter());
+            }
+            _ => {
+                book.failed(peer, [], now, jitter());
+            }
+        }
+        self.company.look_again(now);
+    }
+
+    /// What a connected peer says of itself.
+    pub(super) fn introduced(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
+        self.company.book.learn(peer, info.listen_addrs.iter().cloned(), Source::Identify, now);
+        #[cfg(feature = "kad")]
+        {
+            let dialled = self.links.dialled(&peer).cloned();
+            if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() {
+                kad.identified(peer, &info.protocols, &info.listen_addrs, dialled.as_ref());
+            }
+        }
+    }
+
+    /// Where others may try to reach this node, the best first.
+    pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
+        let is_public = |addr: &&Multiaddr| Networks::default().may_dial(addr);
+        let networks = self.company.book.networks();
+        let (public, local): (Vec<_>, Vec<_>) =
+            self.swarm.listeners().filter(|addr| networks.may_dial(addr)).partition(is_public);
+        let mut addrs: Vec<Multiaddr> = Vec::new();
+        for addr in self.swarm.external_addresses().chain(public).chain(local) {
+            if !addrs.contains(addr) {
+                addrs.push(addr.clone());
+            }
+        }
+        addrs.truncate(limits::PRESENCE_ADDRESSES);
+        addrs
+    }
+
+    /// Writes the book at the end, and waits for it.
+    pub(super) async fn save_at_end(&mut self) {
+        if self.company.saving.is_some() {
+            let result = self.company.saved().await;
+            self.on_saved(result);
+        }
+        self.company.saves.note(self.company.book.generation(), Instant::now());
+        if self.company.saves.is_changed() {
+            self.save_book();
+            if self.company.saving.is_some() {
+                let result = self.company.saved().await;
+                self.on_saved(result);
+            }
+        }
+    }
+
+    pub(super) fn on_saved(&mut self, result: io::Result<()>) {
+        self.company.saving = None;
+        if let Err(e) = result
+            && self.company.saves.failed(Instant::now())
+        {
+            log::warn!("the address book cannot be written, the node goes on: {e}");
+        }
+    }
+
+    fn save_book(&mut self) {
+        let Company { file: Some(path), saving: saving @ None, book, saves, .. } = &mut self.company else {
+            return;
+        };
+        let (path, peers) = (path.clone(), book.saved());
+        saves.saved(Instant::now());
+        // Flash may take a second for it.
+        *saving = Some(smol::unblock(move || file::save(&path, &peers)));
+    }
+
+    fn dial_wished(&mut self, now: Instant) {
+        if self.company.due.is_none_or(|due| due > now) {
+            return;
+        }
+        while self.company.dialing.len() < limits::WISH_DIALS {
+            let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
+            let world = Surroundings { book, links, rooms, now };
+            let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
+            let Some(addrs) = self.company.book.due(peer, now) else { break };
+            let opts = DialOpts::peer_id(peer).addresses(addrs).build();
+            let id = opts.connection_id();
+            match self.swarm.dial(opts) {
+                Ok(()) => {
+                    log::debug!("dialling {peer}, who is wanted");
+                    // The swarm says so too, and later.
+                    self.company.book.dialing(peer);
+                    self.company.dialing.insert(id, peer);
+                }
+                // Somebody else is dialling it; or it is not to be. Either way: later.
+                Err(e) => {
+                    log::debug!("{peer} is wanted and not dialled: {e}");
+                    self.company.book.failed(peer, [], now, jitter());
+                }
+            }
+        }
+        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
+        self.company.due = wishes.next_due(&Surroundings { book, links, rooms, now }, now);
+    }
+
+    /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
+    /// closes it: the other side may have wanted it.
+    fn close_strangers(&mut self, now: Instant) {
+        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = &mut *self;
+        // While a room is empty, anybody may be the way to its members.
+        let kept = match wishes.is_seeking(&Surroundings { book, links, rooms, now }) {
+            true => limits::LONELY_LINKS,
+            false => 0,
+        };
+        let links = self.crowd();
+        let is_stranger = |link: &&Link| !link.is_inbound && link.worth <= Worth::Server;
+        let mut strangers: Vec<&Link> = links.iter().filter(is_stranger).collect();
+        strangers.sort_by_key(|link| link.since);
+        for link in strangers.into_iter().skip(kept) {
+            if now.duration_since(link.since) >= limits::STRANGER {
+                log::debug!("{} is in no room of ours: closing the connection", link.peer);
+                self.company.wishes.stranger(&link.peer, now);
+                // It may have gone in the meantime.
+                let _ = self.swarm.disconnect_peer_id(link.peer);
+            }
+        }
+    }
+
+    /// There are too many connections.
+    fn thin_out(&mut self, now: Instant) {
+        let verdict = crowd::verdict(&self.crowd(), self.company.book.networks(), now);
+        for peer in verdict.go {
+            log::info!("more than {} connections: {peer} has to go", limits::CONNECTIONS_HIGH);
+            // It may have gone in the meantime.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        if let Some(again) = verdict.again {
+            self.company.tidy_due = self.company.tidy_due.min(again);
+        }
+    }
+
+    /// All connected peers, and what they are good for.
+    fn crowd(&self) -> Vec<Link> {
+        let gossip = &self.swarm.behaviour().gossip;
+        let mesh: BTreeSet<&PeerId> = gossip.all_mesh_peers().collect();
+        let in_rooms: BTreeSet<&PeerId> =
+            self.rooms.values().flat_map(|state| state.members.iter_neighbours()).collect();
+        let worth = |peer: &PeerId, is_wanted: bool| {
+            if is_wanted || self.bootstraps.has(peer) || mesh.contains(peer) {
+                Worth::Protected
+            } else if in_rooms.contains(peer) {
+                Worth::Room
+            } else {
+                Worth::Nothing
+            }
+        };
+        self.links.crowd(worth)
+    }
+}
+
+#[cfg(feature = "mdns")]
+impl Node {
+    pub(super) fn on_mdns(&mut self, event: mdns::Event) {
+        let now = Instant::now();
+        match event {
+            mdns::Event::Found { peer, addrs } => {
+                log::debug!("{peer} is on the local network at {addrs:?}");
+                self.company.book.learn(peer, addrs, Source::Mdns, now);
+                self.company.wishes.lan(peer);
+                self.company.look_again(now);
+            }
+            mdns::Event::Gone { peer } => {
+                log::debug!("{peer} is not on the local network any more");
+                self.company.book.forget_source(peer, None, Source::Mdns);
+                self.company.wishes.lan_gone(&peer);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "kad")]
+impl Node {
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        let now = Instant::now();
+        let company = &mut self.company;
+        match event {
+            kad::Event::Found { key, peers } => {
+                let Some(room) = self.order.iter().find(|room| RoomKey::new(room) == key).cloned() else {
+                    return;
+                };
+                log::debug!("{} peers say that they are in room '{room}'", peers.len());
+                for (peer, addrs) in peers {
+                    if peer != *self.swarm.local_peer_id() {
+                        self.company.book.learn(peer, addrs, Source::Dht, now);
+                        self.candidate(&room, peer, now);
+                    }
+                }
+            }
+            kad::Event::Done { query, succeeded } => {
+                log::debug!("{query} has {}", if succeeded { "ended" } else { "failed" });
+                company.rendezvous.done(query, succeeded, now, jitter());
+            }
+            kad::Event::Routes(routes) => {
+                log::debug!("{routes} nodes of the DHT are known");
+                company.rendezvous.routes(routes, now);
+            }
+        }
+    }
+
+    fn query_rooms(&mut self, now: Instant) {
+        for (room, state) in &self.rooms {
+            let enough = state.members.neighbours() >= limits::ROOM_NEIGHBOURS;
+            self.company.rendezvous.satisfied(room, enough, now);
+        }
+        while let Some(query) = self.company.rendezvous.next(now) {
+            match self.swarm.behaviour_mut().kad.as_mut() {
+                Some(kad) => kad.start(query),
+                None => self.company.rendezvous.done(query, false, now, 0.0),
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The bootstrap addresses, which are dialled again for ever.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+
+use super::peer_of;
+use crate::limits;
+
+/// The bootstrap peers of a node.
+#[derive(Debug)]
+pub struct Bootstraps(Vec<Target>);
+
+/// One peer, or one address of an unknown one, and how its dials have gone.
+#[derive(Debug)]
+struct Target {
+    /// All that were given for this peer: they are dialled together, so that the transport can prefer one.
+    addrs: Vec<Multiaddr>,
+    /// Known from the address, or since the first connection.
+    peer: Option<PeerId>,
+    state: State,
+    /// The delay before the next dial, if this one fails.
+    delay: Duration,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    /// Dial at this time.
+    Waiting(Instant),
+    /// The dial with this id is under way.
+    Dialing(ConnectionId),
+    /// Connected since.
+    Connected(Instant),
+}
+
+impl Bootstraps {
+    /// All of `addrs` are due at `now`.
+    pub fn new(addrs: impl IntoIterator<Item = Multiaddr>, now: Instant) -> Self {
+        let mut targets: Vec<Target> = Vec::new();
+        for addr in addrs {
+            let peer = peer_of(&addr);
+            match targets.iter_mut().find(|target| peer.is_some() && target.peer == peer) {
+                Some(target) => target.addrs.push(addr),
+                None => targets.push(Target {
+                    addrs: vec![addr],
+                    peer,
+                    state: State::Waiting(now),
+                    delay: limits::REDIAL_FIRST,
+                }),
+            }
+        }
+        Self(targets)
+    }
+
+    /// The addresses of one peer to dial at `now`, if one is due. Answer with [`Self::dialing`], [`Self::connected`] or
+    /// [`Self::failed_at_once`].
+    pub fn due(&self, now: Instant) -> Option<(usize, &[Multiaddr])> {
+        let due = |t: &Target| matches!(t.state, State::Waiting(at) if at <= now);
+        self.0.iter().position(due).map(|i| (i, self.0[i].addrs.as_slice()))
+    }
+
+    /// When the next dial is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        let at = |t: &Target| match t.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        };
+        self.0.iter().filter_map(at).min()
+    }
+
+    /// The dial of target `i` is under way.
+    pub fn dialing(&mut self, i: usize, id: ConnectionId) {
+        if let Some(target) = self.0.get_mut(i) {
+            target.state = State::Dialing(id);
+        }
+    }
+
+    /// The dial of target `i` could not even start. `jitter` is random in 0..1.
+    pub fn failed_at_once(&mut self, i: usize, now: Instant, jitter: f64) {
+        if let Some(target) = self.0.get_mut(i) {
+            target.wait(now, jitter);
+        }
+    }
+
+    /// A dial failed. Returns the addresses and the delay if it was one of ours.
+    pub fn failed(
+        &mut self,
+        id: ConnectionId,
+        now: Instant,
+        jitter: f64,
+    ) -> Option<(&[Multiaddr], Duration)> {
+        let target = self.0.iter_mut().find(|t| t.state == State::Dialing(id))?;
+        let delay = target.wait(now, jitter);
+        Some((&target.addrs, delay))
+    }
+
+    /// A connection to `peer` is there: by the dial `id`, or by any other way. Every target that leads to
+    /// this peer is satisfied.
+    pub fn connected(&mut self, id: ConnectionId, peer: PeerId, now: Instant) {
+        for target in &mut self.0 {
+            if target.state == State::Dialing(id) {
+                target.peer = Some(peer);
+            }
+            if target.peer == Some(peer) && !matches!(target.state, State::Connected(_)) {
+                target.state = State::Connected(now);
+            }
+        }
+    }
+
+    /// Whether `peer` is one of them, as far as is known: who is at an address shows when it is reached.
+    pub fn has(&self, peer: &PeerId) -> bool {
+        self.0.iter().any(|target| target.peer.as_ref() == Some(peer))
+    }
+
+    /// The last connection to `peer` is gone.
+    pub fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: f64) {
+        for target in &mut self.0 {
+            if let State::Connected(since) = target.state
+                && target.peer == Some(peer)
+            {
+                if now.duration_since(since) >= limits::REDIAL_SETTLED {
+                    target.delay = limits::REDIAL_FIRST;
+                }
+                target.wait(now, jitter);
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Waits for the current delay, less up to a half of it, and doubles the next one.
+    fn wait(&mut self, now: Instant, jitter: f64) -> Duration {
+        let delay = self.delay.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
+        self.state = State::Waiting(now + delay);
+        self.delay = (self.delay * 2).min(limits::REDIAL_MOST);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    fn one(now: Instant) -> Bootstraps {
+        Bootstraps::new(["/ip4/127.0.0.1/tcp/4001".parse().expect("valid")], now)
+    }
+
+    #[test]
+    fn a_peer_that_is_down_is_dialled_for_ever_with_growing_capped_delays() {
+        let mut now = Instant::now();
+        let mut peers = one(now);
+        let mut delays = Vec::new();
+        for n in 0..12 {
+            let (i, _) = peers.due(now).expect("due");
+            peers.dialing(i, id(n));
+            assert!(peers.due(now).is_none());
+            let (_, delay) = peers.failed(id(n), now, 0.0).expect("ours");
+            delays.push(delay.as_secs());
+            assert!(peers.due(now).is_none());
+            now += delay;
+        }
+        assert_eq!(delays[..7], [1, 2, 4, 8, 16, 32, 60]);
+        assert!(delays[7..].iter().all(|d| *d == limits::REDIAL_MOST.as_secs()));
+    }
+
+    #[test]
+    fn a_peer_that_was_there_for_long_is_dialled_again_soon() {
+        let (start, peer) = (Instant::now(), PeerId::random());
+        let mut peers = one(start);
+        for n in 0..5 {
+            peers.dialing(0, id(n));
+            peers.failed(id(n), start, 0.0);
+        }
+        peers.dialing(0, id(9));
+        peers.connected(id(9), peer, start);
+        assert_eq!(peers.next_due(), None);
+        let later = start + limits::REDIAL_SETTLED;
+        peers.disconnected(peer, later, 0.0);
+        assert_eq!(peers.next_due(), Some(later + limits::REDIAL_FIRST));
+    }
+
+    #[test]
+    fn a_peer_that_drops_us_at_once_is_not_hammered() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut peers = one(now);
+        for n in 0..4 {
+            peers.dialing(0, id(n));
+            peers.connected(id(n), peer, now);
+            peers.disconnected(peer, now, 0.0);
+        }
+        assert_eq!(peers.next_due(), Some(now + 8 * limits::REDIAL_FIRST));
+    }
+
+    #[test]
+    fn a_peer_that_dialled_us_need_not_be_dialled() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let addr: Multiaddr = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().expect("valid");
+        let mut peers = Bootstraps::new([addr], now);
+        peers.connected(id(1), peer, now);
+        assert!(peers.due(now).is_none());
+    }
+
+    #[test]
+    fn addresses_of_one_peer_are_dialled_together() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let addrs: Vec<Multiaddr> = [
+            format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}"),
+            "/ip4/127.0.0.1/tcp/2".into(),
+            format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{peer}"),
+            "/ip4/127.0.0.1/tcp/3".into(),
+        ]
+        .map(|addr| addr.parse().expect("valid"))
+        .into();
+        let mut peers = Bootstraps::new(addrs.clone(), now);
+        let mut dialled = Vec::new();
+        while let Some((i, addrs)) = peers.due(now) {
+            dialled.push(addrs.to_vec());
+            peers.dialing(i, id(i));
+        }
+        assert_eq!(
+            dialled,
+            [vec![addrs[0].clone(), addrs[2].clone()], vec![addrs[1].clone()], vec![addrs[3].clone()]]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_never_more_than_the_cap_nor_less_than_half_the_first(jitter in -1.0f64..2.0, fails in 1usize..40) {
+            let now = Instant::now();
+            let mut peers = one(now);
+            for n in 0..fails {
+                peers.dialing(0, id(n));
+                let (_, delay) = peers.failed(id(n), now, jitter).expect("ours");
+                prop_assert!(delay <= limits::REDIAL_MOST && delay >= limits::REDIAL_FIRST / 2);
+            }
+        }
+    }
+}
