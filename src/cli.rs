@@ -42,6 +42,10 @@ pub struct Run {
     #[argh(option, arg_name = "multiaddr")]
     pub bootstrap: Vec<String>,
 
+    /// relay to be reached through when nobody can dial this node; may be repeated (default: those found)
+    #[argh(option, arg_name = "multiaddr")]
+    pub relay: Vec<String>,
+
     /// address to accept connections at; may be repeated (default: all interfaces, a free port)
     #[argh(option, arg_name = "multiaddr")]
     pub listen: Vec<String>,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
@@ -27,6 +27,8 @@ pub struct Config {
     pub carriers: Carriers,
     /// Whom to connect and reconnect to.
     pub bootstrap: Vec<Multiaddr>,
+    /// Relays to be reached through, with their addresses.
+    pub relays: Vec<(PeerId, Multiaddr)>,
     /// Addresses of ours that only the operator knows.
     pub external: Vec<Multiaddr>,
     /// Rooms to join; the first is where a message without a room goes.
@@ -244,6 +246,7 @@ fn check_run(
         listen,
         carriers,
         bootstrap: addresses("bootstrap", &words.bootstrap, dialable)?,
+        relays: relays(&words.relay)?,
         external: addresses("external", &words.external, dialable)?,
         lan: lan(&words.lan)?,
         #[cfg(feature = "kad")]
@@ -304,6 +307,7 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         room: list(first.room, then.room),
         nick: first.nick.or(then.nick),
         bootstrap: list(first.bootstrap, then.bootstrap),
+        relay: list(first.relay, then.relay),
         listen: list(first.listen, then.listen),
         external: list(first.external, then.external),
         lan: list(first.lan, then.lan),
@@ -473,6 +477,19 @@ fn identity_source(
         Some(dir) => IdentitySource::State(dir.join("identity.key")),
         None => IdentitySource::Temporary,
     })
+}
+
+fn relays(words: &[String]) -> Result<Vec<(PeerId, Multiaddr)>, ConfigError> {
+    let with_peer = |addr: &Multiaddr| match addr.iter().last() {
+        Some(Protocol::P2p(_)) => dialable(addr),
+        _ => Err("it must end with /p2p/PEER: whoever answers there would read who talks with whom"),
+    };
+    let addrs = addresses("relay", words, with_peer)?;
+    let peer = |addr: Multiaddr| match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => Some((peer, addr)),
+        _ => None,
+    };
+    Ok(addrs.into_iter().filter_map(peer).collect())
 }
 
 /// The address book belongs to an identity: beside the key, unless a directory was named for all that is kept.

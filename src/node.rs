@@ -9,6 +9,7 @@ pub mod gate;
 mod gossip;
 mod links;
 pub mod peers;
+mod reach;
 mod wishes;
 
 pub use feed::Item;
@@ -41,13 +42,14 @@ use self::{
 use crate::{
     config::Config,
     limits,
+    nat::relays::Relays,
     rooms::{
         Nick, Room,
         clock::Clock,
         members::{Announcer, Members},
         replay::{Replay, Seen},
     },
-    transport,
+    transport::{self, Built},
 };
 
 /// A node. Made by [`Node::new`], consumed by [`Node::run`].
@@ -65,6 +67,9 @@ pub struct Node {
     bootstraps: Bootstraps,
     links: Links,
     company: Company,
+    relays: Relays,
+    /// The node is there for others, at an address that they know.
+    is_relay: bool,
     inbox: Inbox,
     /// A message that no peer's queue had place for, and those that must come after it. While there is one,
     /// no further commands are taken: that is the publisher's back-pressure.
@@ -121,11 +126,11 @@ impl Node {
         executor: Arc<Executor<'static>>,
     ) -> Result<(Self, Handle), StartError> {
         let peer = key.public().to_peer_id();
-        let (transport, driver) =
+        let Built { transport, driver, relay, .. } =
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
         executor.spawn(driver).detach();
         let again = Again::default();
-        let behaviour = Behaviour::new(&key, config, &again).map_err(StartError::Gossip)?;
+        let behaviour = Behaviour::new(&key, config, relay, &again).map_err(StartError::Gossip)?;
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
@@ -152,6 +157,8 @@ impl Node {
             bootstraps: Bootstraps::new(others.cloned(), now),
             links: Links::default(),
             company: Company::new(config, peer, now),
+            relays: Relays::new(config.relays.iter().cloned(), now),
+            is_relay: config.is_relay,
             inbox,
             outgoing: None,
             again,
@@ -236,6 +243,7 @@ impl Node {
             .chain(self.bootstraps.next_due())
             .chain(self.links.next_due())
             .chain(self.company.next_due())
+            .chain(self.relays.next_due())
             .chain([self.expire_due])
             .min()
     }
@@ -245,6 +253,7 @@ impl Node {
         self.dial_bootstraps(now);
         self.close_surplus(now);
         self.keep_company(now);
+        self.keep_reservations(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {
@@ -258,6 +267,7 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.on_relay(event),
             #[cfg(feature = "kad")]
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             event => self.on_connection(event),

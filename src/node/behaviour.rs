@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "kad")]
+#[cfg(any(feature = "kad", feature = "relay-server"))]
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
@@ -18,7 +18,7 @@ use libp2p::{
     },
     identify,
     identity::Keypair,
-    ping,
+    ping, relay,
     swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
@@ -39,6 +39,9 @@ pub(super) struct Behaviour {
     pub(super) kad: Toggle<kad::Behaviour>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    pub(super) relay: relay::client::Behaviour,
+    #[cfg(feature = "relay-server")]
+    relay_server: Toggle<relay::Behaviour>,
 }
 
 impl Behaviour {
@@ -46,7 +49,12 @@ impl Behaviour {
     /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
     /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies
     /// that a mesh delivers. Plain rooms are for programs that know only StrictSign.
-    pub(super) fn new(key: &Keypair, config: &Config, again: &Again) -> Result<Self, String> {
+    pub(super) fn new(
+        key: &Keypair,
+        config: &Config,
+        relay: relay::client::Behaviour,
+        again: &Again,
+    ) -> Result<Self, String> {
         let (authenticity, mode) = match config.plain {
             true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
             false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
@@ -70,6 +78,9 @@ impl Behaviour {
             kad: kad(key, config).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            relay,
+            #[cfg(feature = "relay-server")]
+            relay_server: config.is_relay.then(|| relay_server(key)).into(),
         })
     }
 }
@@ -79,6 +90,28 @@ fn kad(key: &Keypair, config: &Config) -> Option<kad::Behaviour> {
     let mut kad = kad::Behaviour::new(key.public().to_peer_id(), config.dht?);
     kad.set_server(config.is_relay);
     Some(kad)
+}
+
+/// libp2p's defaults cut a circuit after two minutes or 128 KiB, which is no conversation.
+#[cfg(feature = "relay-server")]
+fn relay_server(key: &Keypair) -> relay::Behaviour {
+    let number = |n: u32| std::num::NonZeroU32::new(n).unwrap_or(std::num::NonZeroU32::MIN);
+    let config = relay::Config {
+        max_reservations: limits::RELAY_RESERVATIONS,
+        max_reservations_per_peer: limits::RELAY_RESERVATIONS_PER_PEER,
+        reservation_duration: limits::RELAY_RESERVATION,
+        reservation_rate_limiters: Vec::new(),
+        max_circuits: limits::RELAY_CIRCUITS,
+        max_circuits_per_peer: limits::RELAY_CIRCUITS_PER_PEER,
+        max_circuit_duration: limits::RELAY_CIRCUIT,
+        max_circuit_bytes: limits::RELAY_CIRCUIT_BYTES,
+        circuit_src_rate_limiters: Vec::new(),
+    }
+    .reservation_rate_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
+    .reservation_rate_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP)
+    .circuit_src_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
+    .circuit_src_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP);
+    relay::Behaviour::new(key.public().to_peer_id(), config)
 }
 
 /// A message's id: SHA-256 of its data, on every peer, whoever relays it.

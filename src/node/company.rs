@@ -296,6 +296,7 @@ impl Node {
     /// What a connected peer says of itself.
     pub(super) fn introduced(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
         self.company.book.learn(peer, info.listen_addrs.iter().cloned(), Source::Identify, now);
+        self.offered_relay(peer, info, now);
         #[cfg(feature = "kad")]
         {
             let dialled = self.links.dialled(&peer).cloned();
@@ -428,7 +429,8 @@ impl Node {
         let in_rooms: BTreeSet<&PeerId> =
             self.rooms.values().flat_map(|state| state.members.iter_neighbours()).collect();
         let worth = |peer: &PeerId, is_wanted: bool| {
-            if is_wanted || self.bootstraps.has(peer) || mesh.contains(peer) {
+            let is_needed = is_wanted || self.bootstraps.has(peer) || self.relays.is_used(peer);
+            if is_needed || mesh.contains(peer) {
                 Worth::Protected
             } else if in_rooms.contains(peer) {
                 Worth::Room

@@ -68,7 +68,6 @@ impl Links {
     }
 
     /// Where we reached a connected peer, if we did.
-    #[cfg(feature = "kad")]
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer)?.dialled.as_ref()
     }
@@ -159,12 +158,14 @@ impl Node {
                 self.look_around(Instant::now());
             }
             SwarmEvent::ListenerError { error, .. } => log::warn!("a listener has trouble: {error}"),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 for addr in addresses {
                     let addr = self.with_peer_id(addr);
                     self.feed.publish(Event::ListeningStopped(addr));
                 }
-                if let Err(e) = reason {
+                if !self.listener_closed(listener_id)
+                    && let Err(e) = reason
+                {
                     self.feed.publish(Event::Trouble(format!("a listener closed: {e}")));
                 }
             }

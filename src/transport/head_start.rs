@@ -94,7 +94,8 @@ where
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<T::Error>> {
         let peer = match addr.iter().last() {
-            Some(Protocol::P2p(peer)) => peer,
+            // A circuit is no dial of the peer's own address, whatever its relay is reached by.
+            Some(Protocol::P2p(peer)) if !addr.iter().any(|part| part == Protocol::P2pCircuit) => peer,
             // Nobody knows which other dials are for the same peer.
             _ => return Ok(self.inner.dial(addr, opts)?.boxed()),
         };

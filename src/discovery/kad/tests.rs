@@ -36,7 +36,8 @@ fn loopback() -> Networks {
 
 fn swarm(executor: &LocalExecutor<'_>, server: bool) -> Swarm<Node> {
     let key = Keypair::generate_ed25519();
-    let (transport, driver) = transport::build(&key, Carriers::Quic).expect("a transport");
+    let transport::Built { transport, driver, .. } =
+        transport::build(&key, Carriers::Quic).expect("a transport");
     executor.spawn(driver).detach();
     let peer = key.public().to_peer_id();
     let mut kad = Behaviour::new(peer, Dht::Private);

@@ -1,0 +1,3 @@
+//! Reaching nodes, and being reached, through the NATs of home routers.
+
+pub mod relays;
