@@ -128,6 +128,13 @@ impl Rendezvous {
         }
     }
 
+    /// This node is to be reached elsewhere now: what was said of it is worth saying again.
+    pub fn moved(&mut self, now: Instant) {
+        for state in self.rooms.values_mut() {
+            state.provide.hurry(now);
+        }
+    }
+
     /// What to do now, if anything. It is under way then, until [`Self::done`].
     pub fn next(&mut self, now: Instant) -> Option<Query> {
         let routes = self.routes;

@@ -111,7 +111,9 @@ fn relay_server(key: &Keypair) -> relay::Behaviour {
     .reservation_rate_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP)
     .circuit_src_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
     .circuit_src_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP);
-    relay::Behaviour::new(key.public().to_peer_id(), config)
+    let mut relay = relay::Behaviour::new(key.public().to_peer_id(), config);
+    relay.set_status(Some(relay::Status::Enable));
+    relay
 }
 
 /// A message's id: SHA-256 of its data, on every peer, whoever relays it.

@@ -8,7 +8,7 @@ use std::{
     io,
     net::IpAddr,
     path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libp2p::{
@@ -209,6 +209,15 @@ impl Node {
         return self.swarm.behaviour().kad.as_ref().map_or(0, kad::Behaviour::routes);
         #[cfg(not(feature = "kad"))]
         0
+    }
+
+    /// This node can be reached elsewhere now: the rooms are to know.
+    pub(super) fn moved(&mut self, now: Instant) {
+        #[cfg(feature = "kad")]
+        self.company.rendezvous.moved(now);
+        for room in self.rooms.values_mut() {
+            room.announcer.answer(now, Duration::ZERO);
+        }
     }
 
     /// A room of ours is one to find members of.

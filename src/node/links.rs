@@ -146,12 +146,16 @@ impl Node {
     pub(super) fn on_connection(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
+                self.tell_as_relay(&address);
                 let addr = self.with_peer_id(address);
                 log::info!("listening on {addr}");
                 self.feed.publish(Event::Listening(addr));
                 self.look_around(Instant::now());
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                if self.is_relay {
+                    self.swarm.remove_external_address(&address);
+                }
                 let addr = self.with_peer_id(address);
                 log::info!("no longer listening on {addr}");
                 self.feed.publish(Event::ListeningStopped(addr));
@@ -175,6 +179,10 @@ impl Node {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
                 self.on_closed(peer_id, connection_id, num_established, cause);
+            }
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                log::info!("others can reach this node at {address}");
+                self.moved(Instant::now());
             }
             SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.company.book.dialing(peer),
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error, .. } => {

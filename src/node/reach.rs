@@ -2,20 +2,10 @@
 
 use std::time::Instant;
 
-use libp2p::{
-    PeerId,
-    core::transport::ListenerId,
-    identify,
-    multiaddr::Protocol,
-    relay,
-};
+use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, identify, multiaddr::Protocol, relay};
 
 use super::{Node, jitter};
-use crate::{
-    discovery::scope,
-    limits,
-    nat::relays::Action,
-};
+use crate::{discovery::scope, limits, nat::relays::Action};
 
 impl Node {
     /// Asks for the reservations that are due.
@@ -23,13 +13,15 @@ impl Node {
         self.relays.want(if self.is_public() { 0 } else { limits::RESERVATIONS });
         while let Some(action) = self.relays.next(now) {
             match action {
-                Action::Ask(peer, addr) => match self.swarm.listen_on(addr.clone().with(Protocol::P2pCircuit)) {
-                    Ok(listener) => self.relays.asked(&peer, listener),
-                    Err(e) => {
-                        log::warn!("the relay at {addr} cannot be used: {e}");
-                        self.relays.refused(&peer, now, jitter());
+                Action::Ask(peer, addr) => {
+                    match self.swarm.listen_on(addr.clone().with(Protocol::P2pCircuit)) {
+                        Ok(listener) => self.relays.asked(&peer, listener),
+                        Err(e) => {
+                            log::warn!("the relay at {addr} cannot be used: {e}");
+                            self.relays.refused(&peer, now, jitter());
+                        }
                     }
-                },
+                }
                 // It may be closed already.
                 Action::Close(listener) => drop(self.swarm.remove_listener(listener)),
             }
@@ -78,6 +70,14 @@ impl Node {
             && let Ok(addr) = addr.with_p2p(peer)
         {
             self.relays.found(peer, addr, now);
+        }
+    }
+
+    /// Others are told of a relay by its addresses, so whoever runs one says by that: here it can be dialled.
+    pub(super) fn tell_as_relay(&mut self, addr: &Multiaddr) {
+        let is_loopback = scope::ip_of(addr).is_some_and(|ip| ip.is_loopback());
+        if self.is_relay && (!is_loopback || self.company.book.networks().may_dial(addr)) {
+            self.swarm.add_external_address(addr.clone());
         }
     }
 

@@ -6,6 +6,7 @@ use async_io::Timer;
 use futures::future::poll_fn;
 use libp2p::PeerId;
 use quinn_proto::ClientConfig;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use smol::future;
 
 use super::{
@@ -67,8 +68,17 @@ pub(super) async fn punch(
     Connecting::new(remote, held).await
 }
 
+/// Where the target is, if there is a way to it at all. Our sockets send to many, so they are not connected and
+/// do not hear that a datagram went nowhere; a connection that cannot begin would be waited for in vain. A socket
+/// of its own is told at once, and sends nothing.
 fn resolve(target: &address::Endpoint) -> Result<SocketAddr, Error> {
-    target.resolve().map_err(|source| Error::Socket { addr: target.to_string(), source })
+    let route = |remote: SocketAddr| {
+        let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        connect(&socket, &remote)?;
+        Ok(remote)
+    };
+    target.resolve().and_then(route).map_err(|source| Error::Socket { addr: target.to_string(), source })
 }
 
 /// A connection that the endpoint keeps for us when it comes.
