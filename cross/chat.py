@@ -37,7 +37,8 @@ class Warren:
         self.seen = []
         self.lines = queue.Queue()
         self.log = tempfile.TemporaryFile()
-        command = command + ["run", "--json", "--room", ROOM, "--nick", name, "--state-dir", state_dir]
+        command = command + ["run", "--no-mdns", "--json", "--room", ROOM, "--nick", name]
+        command += ["--state-dir", state_dir]
         command += arguments
         try:
             self.process = subprocess.Popen(

@@ -110,6 +110,10 @@ pub struct Run {
     #[argh(switch)]
     pub no_ipv6: bool,
 
+    /// do not look for peers on the local network, nor tell it of this node
+    #[argh(switch)]
+    pub no_mdns: bool,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -186,6 +190,10 @@ pub struct Relay {
     /// do not listen on IPv6 unless --listen says so
     #[argh(switch)]
     pub no_ipv6: bool,
+
+    /// do not look for peers on the local network, nor tell it of this node
+    #[argh(switch)]
+    pub no_mdns: bool,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

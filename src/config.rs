@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use crate::discovery::kad::Dht;
 use crate::{
     cli,
-    discovery::scope::{Prefix, PrefixError},
+    discovery::scope::{self, Prefix, PrefixError},
     identity, limits,
     rooms::{NameError, Nick, Room},
     transport::Carriers,
@@ -58,6 +58,8 @@ pub struct Config {
     pub json: bool,
     /// Bare StrictSign text instead of envelopes.
     pub plain: bool,
+    /// Find peers on the local network, in builds that can.
+    pub mdns: bool,
     /// How much to log: 0 warnings, 1 info, 2 debug, 3 trace.
     pub verbosity: u8,
 }
@@ -192,6 +194,7 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         no_stdin: words.no_stdin,
         json: words.json,
         no_ipv6: words.no_ipv6,
+        no_mdns: words.no_mdns,
         verbose: words.verbose,
         ..cli::Run::default()
     };
@@ -242,6 +245,8 @@ fn check_run(
     if let Some(word) = words.dht.filter(|word| word != "off") {
         return Err(ConfigError::NoDht(word));
     }
+    // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
+    let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
     Ok(Config {
         listen,
         carriers,
@@ -262,6 +267,7 @@ fn check_run(
         stdin: !words.no_stdin,
         json: words.json,
         plain: words.plain,
+        mdns,
         verbosity: words.verbose,
     })
 }
@@ -324,6 +330,7 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         tcp_only: first.tcp_only || then.tcp_only,
         quic_only: first.quic_only || then.quic_only,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
+        no_mdns: first.no_mdns || then.no_mdns,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -347,6 +354,7 @@ fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         no_stdin: first.no_stdin || then.no_stdin,
         json: first.json || then.json,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
+        no_mdns: first.no_mdns || then.no_mdns,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -418,6 +426,10 @@ fn listenable(addr: &Multiaddr, carriers: Carriers) -> Result<(), &'static str> 
         }
         _ => Err("listening takes an IP address and a TCP port, nothing more"),
     }
+}
+
+fn is_loopback(addr: &Multiaddr) -> bool {
+    scope::ip_of(addr).is_some_and(|ip| ip.is_loopback())
 }
 
 /// Whether an address can be dialled at all; the same for `--bootstrap`, `--external` and `connect`.

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "kad")]
 pub mod kad;
+#[cfg(feature = "mdns")]
+pub mod mdns;
 #[cfg(feature = "kad")]
 pub mod rendezvous;
 pub mod scope;

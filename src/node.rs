@@ -270,6 +270,8 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.on_relay(event),
             #[cfg(feature = "kad")]
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
+            #[cfg(feature = "mdns")]
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event),
             event => self.on_connection(event),
         }
     }

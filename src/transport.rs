@@ -1,14 +1,14 @@
 //! The transports: how bytes reach another machine, and the [`build`] that stacks security and multiplexing
 //! on top of them.
 
-mod address;
+pub(crate) mod address;
 #[cfg(feature = "dns")]
 pub mod dns;
 #[cfg(feature = "quic")]
 mod head_start;
 mod interfaces;
 mod listeners;
-mod netlink;
+pub(crate) mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
 pub mod tcp;

@@ -1,17 +1,22 @@
-//! `interop`: warren in a plain room with another implementation, over loopback TCP or QUIC.
+//! `interop`: warren in a plain room with another implementation, over loopback TCP or QUIC, or on a local network
+//! where they find each other by mDNS.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 
+use crate::lan::{Lan, Machine};
 use crate::node::{Node, PROMPTLY};
 use crate::program::{self, Carrier, Data, Key, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
 
 /// A message between two implementations may have to wait for a mesh to form.
 const DELIVERY: Duration = Duration::from_secs(15);
+
+/// How soon two on one network must have found each other, counted from when the later one listens.
+const FIND: Duration = Duration::from_secs(2);
 
 /// Checks that warren and another libp2p implementation hear each other in a plain room.
 #[derive(FromArgs)]
@@ -32,6 +37,9 @@ pub(crate) struct Args {
     /// meet over /quic-v1 instead of TCP
     #[argh(switch)]
     quic: bool,
+    /// find each other by mDNS, in a network of namespaces, for which it takes root
+    #[argh(switch)]
+    mdns: bool,
     /// put the reference peer in warren's place, to try the check itself
     #[argh(switch)]
     without_warren: bool,
@@ -41,6 +49,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    if args.mdns && !Lan::is_possible() {
+        println!("skipped: a local network of namespaces needs root, unshare, nsenter and ip");
+        return Ok(());
+    }
     let profile = if args.measured { Profile::Measured } else { Profile::Dev };
     let peer = match args.peer.as_str() {
         "rust" => program::reference(args.reference.clone(), profile)?,
@@ -55,11 +67,65 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let carrier = if args.quic { Carrier::Quic } else { Carrier::Tcp };
     let scratch = Scratch::new()?;
     let mut failures = 0;
+    if args.mdns {
+        for (dials, is_first) in [(false, true), (false, false), (true, true), (true, false)] {
+            failures += find(&peer, &subject, dials, is_first, &scratch);
+        }
+        ensure!(failures == 0, "{failures} checks failed");
+        return Ok(());
+    }
     for (dialer, listener) in [(&peer, &subject), (&subject, &peer)] {
         failures += meet(dialer, listener, carrier, &scratch);
     }
     ensure!(failures == 0, "{failures} checks failed");
     Ok(())
+}
+
+/// Lets the two find each other on a network of their own. Unless the peer `dials` too, the connection is warren's
+/// finding; that the peer finds warren it says. Prints a line per check and returns how many failed.
+fn find(peer: &Program, subject: &Program, dials: bool, is_first: bool, scratch: &Scratch) -> usize {
+    let (first, later) = if is_first { (peer, subject) } else { (subject, peer) };
+    let title = format!(
+        "{} comes to {}, {} dials",
+        later.kind,
+        first.kind,
+        if dials { "each" } else { "only warren" }
+    );
+    let found = Lan::new().and_then(|lan| {
+        let [one, two] = &lan.machines;
+        let start = |program: &Program, machine: &Machine| program.start_on(machine, dials, scratch);
+        let mut first = start(first, one)?;
+        first.listening()?;
+        let mut later = start(later, two)?;
+        let from = later.wait_for("listening")?.at;
+        let (peer, warren) = if is_first { (&mut first, &mut later) } else { (&mut later, &mut first) };
+        let result = found_each_other(peer, warren, from);
+        first.stop()?;
+        later.stop()?;
+        result
+    });
+    match &found {
+        Ok(times) => println!("ok    {title}: {times}"),
+        Err(error) => println!("FAIL  {title}: {error:#}"),
+    }
+    usize::from(found.is_err())
+}
+
+fn found_each_other(peer: &mut Node, warren: &mut Node, from: Instant) -> Result<String> {
+    let (them, us) = (author(peer)?, author(warren)?);
+    let about = |name: &str, id: &str| {
+        let (name, id) = (name.to_owned(), id.to_owned());
+        move |event: &crate::node::Event| event.is(&name) && event.str("peerId") == id
+    };
+    let found = peer.wait("found", PROMPTLY, about("found", &us))?.at;
+    let ours = warren.wait("peer_connected", PROMPTLY, about("peer_connected", &them))?.at;
+    let theirs = peer.wait("peer_connected", PROMPTLY, about("peer_connected", &us))?.at;
+    let [found, ours, theirs] = [found, ours, theirs].map(|at| at.saturating_duration_since(from));
+    let ms = |time: Duration| time.as_millis();
+    let times =
+        format!("the peer found warren after {} ms, connected {} and {} ms", ms(found), ms(theirs), ms(ours));
+    ensure!(found.max(ours).max(theirs) <= FIND, "{times}, which is too late");
+    Ok(times)
 }
 
 /// Lets one dial the other and each say something. Prints a line per check and returns how many failed.

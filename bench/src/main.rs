@@ -3,6 +3,7 @@
 mod footprint;
 mod gossip;
 mod interop;
+mod lan;
 mod link;
 mod mesh;
 mod node;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::lan::Machine;
 use crate::node::{Node, Tap};
 use crate::scratch::Scratch;
 
@@ -152,7 +153,7 @@ impl Program {
         };
         match self.kind {
             Kind::Warren(data) => {
-                command.args(["run", "--json"]);
+                command.args(["run", "--no-mdns", "--json"]);
                 if data == Data::Plain {
                     command.arg("--plain");
                 }
@@ -192,7 +193,7 @@ impl Program {
         scratch: &Scratch,
     ) -> Result<Node> {
         let mut command = Command::new(&self.path);
-        command.args(["run", "--json", "--room", ROOM, "--secret-key-seed", &seed.to_string()]);
+        command.args(["run", "--no-mdns", "--json", "--room", ROOM, "--secret-key-seed", &seed.to_string()]);
         command.arg("--state-dir").arg(scratch.state_dir(name)?);
         command.args(match carrier {
             Carrier::Quic => ["--quic-only", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"],
@@ -200,6 +201,31 @@ impl Program {
         });
         command.args(first.map(|text| ["--publish", text]).into_iter().flatten()).env_remove("RUST_LOG");
         Node::start(&format!("{} {carrier} {name}", self.kind), command, None)
+    }
+
+    /// Starts a node on a machine of a local network, where it shall find whoever is there without being told.
+    /// warren dials those; the others do if `dials`, and say `found`.
+    pub(crate) fn start_on(&self, machine: &Machine, dials: bool, scratch: &Scratch) -> Result<Node> {
+        let mut command = match self.kind {
+            Kind::Js => {
+                let mut command = machine.command(std::env::var_os("WARREN_NODE").unwrap_or("node".into()));
+                command.arg(&self.path);
+                command
+            }
+            Kind::Warren(_) | Kind::Reference => machine.command(&self.path),
+        };
+        match self.kind {
+            Kind::Warren(_) => {
+                command.args(["run", "--json", "--plain", "--state-dir"]).arg(scratch.state_dir("lan")?);
+            }
+            Kind::Reference | Kind::Js => {
+                command.args(["--mdns", "--listen", "/ip4/0.0.0.0/tcp/0"]);
+                command.args((!dials).then_some("--no-dial"));
+            }
+        }
+        command.args(["--room", ROOM]);
+        command.env_remove("RUST_LOG");
+        Node::start(&format!("{} on a local network", self.kind), command, None)
     }
 
     /// Has the reference peer write the key file of this seed.

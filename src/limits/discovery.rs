@@ -231,3 +231,114 @@ const _: () = assert!(SAVED_FILE_BYTES as usize >= 300 * SAVED_PEERS * SAVED_ADD
 const _: () = assert!(BOOK_DOUBT < BOOK_TRIES && REDIAL_FIRST.as_millis() < BOOK_REDIAL_MOST.as_millis());
 const _: () = assert!(CONNECTIONS_LOW < CONNECTIONS_HIGH && CONNECTIONS_HIGH < CONNECTIONS as usize);
 const _: () = assert!(INBOUND_PER_HOST < INBOUND_PER_PREFIX && 2 * INBOUND_PER_PREFIX <= CONNECTIONS_LOW);
+
+// ---- mDNS ---------------------------------------------------------------------------------------
+
+/// Interfaces with an IP family on which mDNS is spoken, each with a socket. Unit: sockets.
+///
+/// A router has a few; what a container host has beyond that are networks without people.
+pub const MDNS_SEGMENTS: usize = 32;
+
+/// Bytes of a datagram of ours. Unit: bytes.
+///
+/// The least MTU of IPv6 (1,280) less the headers of IPv6 and UDP: it is never cut in pieces, in either family and
+/// over any Wi-Fi. Eight addresses fit.
+pub const MDNS_DATAGRAM_BYTES: usize = 1280 - 40 - 8;
+
+/// Bytes of a datagram that we read; upstream libp2p has the same. Longer ones are malformed to us.
+pub const MDNS_RECEIVE_BYTES: usize = 4096;
+
+/// Addresses that we announce on one segment. Unit: addresses. TCP and QUIC at four of them.
+pub const MDNS_OWN_ADDRESSES: usize = 8;
+
+/// Addresses remembered of one peer. Unit: addresses.
+pub const MDNS_PEER_ADDRESSES: usize = 8;
+
+/// Peers remembered. Unit: peers, of about 1 kB with all their addresses: 256 kB.
+pub const MDNS_PEERS: usize = 256;
+
+/// Peers remembered from one source address. Unit: peers. So many nodes may share a machine.
+pub const MDNS_PEERS_PER_SOURCE: usize = 16;
+
+/// Source addresses whose datagrams are counted. Unit: addresses. All others share one account.
+pub const MDNS_SOURCES: usize = 64;
+
+/// A source that was silent for so long makes place for another. Unit: time.
+pub const MDNS_SOURCE_SILENCE: Duration = Duration::from_secs(60);
+
+/// Datagrams of one source that are read: so many at once ...
+pub const MDNS_SOURCE_BURST: u32 = 40;
+
+/// ... and one more in each such time, 20 per second. A home's busiest device sends fewer. Unit: time.
+pub const MDNS_SOURCE_PACE: Duration = Duration::from_millis(50);
+
+/// Peers that one source can bring up as new, at once: a machine full of nodes that starts ...
+pub const MDNS_NEW_BURST: u32 = 32;
+
+/// ... and one more in each such time. Each may cost a dial: six a second, if [`MDNS_SOURCES`] all lie. Unit: time.
+pub const MDNS_NEW_PACE: Duration = Duration::from_secs(10);
+
+/// Unicast answers to plain resolvers on one segment: so many at once ...
+pub const MDNS_LEGACY_BURST: u32 = 5;
+
+/// ... and one more in each such time. Their source may be forged, so this is what we can be made to send to
+/// somebody who did not ask: 6 kB/s. Unit: time.
+pub const MDNS_LEGACY_PACE: Duration = Duration::from_millis(200);
+
+/// Datagrams received before anything else of the node gets its turn. Unit: datagrams.
+pub const MDNS_DATAGRAMS_PER_TURN: usize = 32;
+
+/// Datagrams received from all segments: so many at once ...
+pub const MDNS_READ_BURST: u32 = 1000;
+
+/// ... and one more in each such time, 5,000 per second: a small part of a router's time. Unit: time.
+pub const MDNS_READ_PACE: Duration = Duration::from_micros(200);
+
+/// How long nothing is received when there are more than that; what the kernel cannot keep is lost. Unit: time.
+///
+/// Its buffer holds about 200 datagrams, which is less than have become due by then, so the pace is kept.
+pub const MDNS_READ_REST: Duration = Duration::from_millis(50);
+
+/// Datagrams that wait to be sent. Unit: datagrams. One question, one answer and the unicast ones of each segment.
+pub const MDNS_TRANSMITS: usize = MDNS_SEGMENTS * (2 + MDNS_LEGACY_BURST as usize);
+
+/// Between two questions, at first (RFC 6762, section 5.2, wants one second at least) ...
+pub const MDNS_QUERY_FIRST: Duration = Duration::from_secs(1);
+
+/// ... growing by this factor each time; the section wants two at least. So they go out after 0, 1, 4, 13, 40 s ...
+pub const MDNS_QUERY_GROWTH: u32 = 3;
+
+/// ... and at last in each such time. Unit: time. Upstream libp2p has the same, and a record lives a minute longer.
+pub const MDNS_QUERY_MOST: Duration = Duration::from_secs(5 * 60);
+
+/// Questions that grew to this distance are left out when another node asks the same. Unit: time.
+pub const MDNS_QUERY_SHARED: Duration = Duration::from_secs(60);
+
+/// How long others may believe what we announced. Unit: time. As upstream libp2p has it.
+pub const MDNS_TTL: Duration = Duration::from_secs(6 * 60);
+
+/// How long we believe others at most, whatever they say. Unit: time.
+pub const MDNS_TTL_MOST: Duration = Duration::from_secs(60 * 60);
+
+/// And at least, unless they say goodbye: a short life is none of a peer that is to be dialled. Unit: time.
+pub const MDNS_TTL_LEAST: Duration = Duration::from_secs(60);
+
+/// The same record is multicast once per such time (RFC 6762, section 6), and a goodbye takes effect after it
+/// (section 10.1). Unit: time.
+pub const MDNS_ANSWER_PACE: Duration = Duration::from_secs(1);
+
+/// Shortest and longest random delay of a question and of an answer that many may give (RFC 6762, sections 5.2
+/// and 6). Unit: time.
+pub const MDNS_DELAY: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(120)];
+
+/// A segment whose socket cannot be had or broke is tried again after this. Unit: time.
+pub const MDNS_RETRY: Duration = Duration::from_secs(30);
+
+const _: () = assert!(MDNS_QUERY_GROWTH >= 2 && MDNS_QUERY_FIRST.as_secs() >= 1);
+const _: () = assert!(MDNS_QUERY_SHARED.as_secs() < MDNS_QUERY_MOST.as_secs());
+const _: () =
+    assert!(MDNS_QUERY_MOST.as_secs() < MDNS_TTL.as_secs() && MDNS_TTL.as_secs() <= MDNS_TTL_MOST.as_secs());
+const _: () =
+    assert!(MDNS_PEERS_PER_SOURCE * 4 <= MDNS_PEERS && MDNS_PEERS_PER_SOURCE <= MDNS_NEW_BURST as usize);
+const _: () = assert!(MDNS_DELAY[0].as_millis() < MDNS_DELAY[1].as_millis());
+const _: () = assert!(MDNS_DATAGRAM_BYTES < MDNS_RECEIVE_BYTES);

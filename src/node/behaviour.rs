@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-#[cfg(any(feature = "kad", feature = "relay-server"))]
+#[cfg(any(feature = "kad", feature = "mdns", feature = "relay-server"))]
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
@@ -26,6 +27,8 @@ use sha2::{Digest, Sha256};
 use super::gate::Gate;
 #[cfg(feature = "kad")]
 use crate::discovery::kad;
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
 use crate::{config::Config, limits};
 
 /// What every node speaks.
@@ -42,6 +45,8 @@ pub(super) struct Behaviour {
     pub(super) relay: relay::client::Behaviour,
     #[cfg(feature = "relay-server")]
     relay_server: Toggle<relay::Behaviour>,
+    #[cfg(feature = "mdns")]
+    mdns: Toggle<mdns::Behaviour>,
 }
 
 impl Behaviour {
@@ -81,6 +86,8 @@ impl Behaviour {
             relay,
             #[cfg(feature = "relay-server")]
             relay_server: config.is_relay.then(|| relay_server(key)).into(),
+            #[cfg(feature = "mdns")]
+            mdns: config.mdns.then(|| local_discovery(key)).flatten().into(),
         })
     }
 }
@@ -114,6 +121,11 @@ fn relay_server(key: &Keypair) -> relay::Behaviour {
     let mut relay = relay::Behaviour::new(key.public().to_peer_id(), config);
     relay.set_status(Some(relay::Status::Enable));
     relay
+/// A node that cannot have it works without.
+#[cfg(feature = "mdns")]
+fn local_discovery(key: &Keypair) -> Option<mdns::Behaviour> {
+    let found = mdns::Behaviour::new(key.public().to_peer_id());
+    found.inspect_err(|e| log::warn!("peers on the local network cannot be found: {e}")).ok()
 }
 
 /// A message's id: SHA-256 of its data, on every peer, whoever relays it.

@@ -25,6 +25,8 @@ use super::{
     peers::{Book, SaveSchedule, Source, file},
     wishes::{Wishes, World},
 };
+#[cfg(feature = "mdns")]
+use crate::discovery::mdns;
 #[cfg(feature = "kad")]
 use crate::discovery::{
     kad,
@@ -448,6 +450,26 @@ impl Node {
             }
         };
         self.links.crowd(worth)
+    }
+}
+
+#[cfg(feature = "mdns")]
+impl Node {
+    pub(super) fn on_mdns(&mut self, event: mdns::Event) {
+        let now = Instant::now();
+        match event {
+            mdns::Event::Found { peer, addrs } => {
+                log::debug!("{peer} is on the local network at {addrs:?}");
+                self.company.book.learn(peer, addrs, Source::Mdns, now);
+                self.company.wishes.lan(peer);
+                self.company.look_again(now);
+            }
+            mdns::Event::Gone { peer } => {
+                log::debug!("{peer} is not on the local network any more");
+                self.company.book.forget_source(peer, None, Source::Mdns);
+                self.company.wishes.lan_gone(&peer);
+            }
+        }
     }
 }
 

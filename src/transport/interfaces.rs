@@ -79,6 +79,8 @@ impl Interfaces {
                         return Poll::Ready(Change::Down(ip));
                     }
                 }
+                // Which interface it is makes no difference to a listener.
+                Ok(Event::Assigned(_) | Event::Removed(_) | Event::LinkUp(_)) => {}
                 Err(error) => return Poll::Ready(self.lose(error)),
             }
         }

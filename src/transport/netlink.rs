@@ -25,15 +25,34 @@ use rustix::{
 
 use crate::limits;
 
-/// What happened to one address.
+/// What happened to this machine's interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
+    /// The machine has an address that it did not have, on whichever interface.
     Up(IpAddr),
+    /// The last interface that had an address has lost it.
     Down(IpAddr),
+    /// One interface has an address. Comes before [`Event::Up`].
+    Assigned(Assignment),
+    /// One interface has lost an address.
+    Removed(Assignment),
+    /// The interface of this number is connected to something, again or for the first time. Only with
+    /// [`Watch::with_links`], and once too often for what was so from the beginning.
+    LinkUp(u32),
+}
+
+/// An address on an interface. One address may be there on several interfaces, or with several lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Assignment {
+    pub(crate) ip: IpAddr,
+    /// The interface's number.
+    pub(crate) index: u32,
+    /// Bits of the network's prefix; all of them on a point-to-point link.
+    pub(crate) prefix: u8,
 }
 
 /// Follows the addresses of this machine: first those there are, then what changes.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     socket: Arc<Async<OwnedFd>>,
     /// There was nothing to read: done when there may be.
     empty: Option<ReadableOwned<OwnedFd>>,
@@ -42,10 +61,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Follows addresses.
+    pub(crate) fn new() -> io::Result<Self> {
+        Self::follow(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+    }
+
+    /// Follows addresses and what they hang on: an address may outlive the cable.
+    #[cfg(feature = "mdns")]
+    pub(crate) fn with_links() -> io::Result<Self> {
+        Self::follow(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_LINK)
+    }
+
+    fn follow(groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
+        bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         let watch = Watch {
             socket: Arc::new(Async::new_nonblocking(socket)?),
             empty: None,
@@ -57,7 +87,7 @@ impl Watch {
     }
 
     /// The next event. After an error nothing more comes.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
         loop {
             if let Some(event) = self.addresses.events.pop_front() {
                 return Poll::Ready(Ok(event));
@@ -107,7 +137,11 @@ pub fn on_link() -> io::Result<Vec<(IpAddr, u8)>> {
             Err(error) => return Err(error.into()),
         }
         if addresses.followed {
-            return Ok(addresses.known.into_iter().map(|(ip, _, len)| (ip, len)).collect());
+            return Ok(addresses
+                .known
+                .into_iter()
+                .map(|Assignment { ip, prefix, .. }| (ip, prefix))
+                .collect());
         }
     }
     Err(Errno::TIMEDOUT.into())
@@ -130,37 +164,40 @@ fn is_kernel(from: &Option<SocketAddrAny>) -> bool {
     from.is_some_and(|from| from.pid() == 0)
 }
 
-// linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h; the families as in POSIX on Linux.
+// linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h, linux/if.h; the families as in POSIX on Linux.
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const NLM_F_REQUEST: u16 = 0x001;
 const NLM_F_DUMP_INTR: u16 = 0x010;
 const NLM_F_DUMP: u16 = 0x300;
+#[cfg(feature = "mdns")]
+const RTMGRP_LINK: u32 = 0x001;
 const RTMGRP_IPV4_IFADDR: u32 = 0x010;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFF_UP_AND_RUNNING: u32 = 0x041;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-/// An address on an interface, by the interface's number, with its prefix length. One address may be there on
-/// several interfaces, or with several lengths.
-type Entry = (IpAddr, u32, u8);
 
 /// What the kernel said so far. Pure: bytes in, events out.
 #[derive(Default)]
 struct Addresses {
-    known: BTreeSet<Entry>,
+    known: BTreeSet<Assignment>,
     /// While the kernel lists them all: those listed. What is known and not in the list is gone.
-    listed: BTreeSet<Entry>,
+    listed: BTreeSet<Assignment>,
     /// The list will be of no use: something was missed while it was made.
     spoilt: bool,
     /// No list is under way.
     followed: bool,
+    /// Interfaces known to be connected.
+    running: Vec<u32>,
     events: VecDeque<Event>,
 }
 
@@ -173,6 +210,7 @@ impl Addresses {
             match kind {
                 RTM_NEWADDR => self.entry(payload).into_iter().for_each(|entry| self.add(entry)),
                 RTM_DELADDR => self.entry(payload).into_iter().for_each(|entry| self.remove(entry)),
+                RTM_NEWLINK | RTM_DELLINK => self.link(kind, payload),
                 NLMSG_DONE => ask |= self.listed_all(),
                 NLMSG_OVERRUN => ask |= self.missed(),
                 NLMSG_ERROR => match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
@@ -199,44 +237,62 @@ impl Addresses {
             return true;
         }
         self.followed = true;
-        let gone: Vec<Entry> = self.known.difference(&listed).copied().collect();
+        let gone: Vec<Assignment> = self.known.difference(&listed).copied().collect();
         gone.into_iter().for_each(|entry| self.remove(entry));
         false
     }
 
-    fn add(&mut self, entry: Entry) {
-        let is_new = !self.has(entry.0);
+    fn add(&mut self, entry: Assignment) {
+        let is_new = !self.has(entry.ip);
         if !self.followed {
             self.listed.insert(entry);
         }
-        if self.known.insert(entry) && is_new {
-            self.events.push_back(Event::Up(entry.0));
+        if self.known.insert(entry) {
+            self.events.push_back(Event::Assigned(entry));
+            self.events.extend(is_new.then_some(Event::Up(entry.ip)));
         }
     }
 
-    fn remove(&mut self, entry: Entry) {
+    fn remove(&mut self, entry: Assignment) {
         self.listed.remove(&entry);
-        if self.known.remove(&entry) && !self.has(entry.0) {
-            self.events.push_back(Event::Down(entry.0));
+        if self.known.remove(&entry) {
+            self.events.push_back(Event::Removed(entry));
+            self.events.extend((!self.has(entry.ip)).then_some(Event::Down(entry.ip)));
         }
     }
 
     fn has(&self, ip: IpAddr) -> bool {
-        self.known.range((ip, 0, 0)..=(ip, u32::MAX, u8::MAX)).next().is_some()
+        let all = |index, prefix| Assignment { ip, index, prefix };
+        self.known.range(all(0, 0)..=all(u32::MAX, u8::MAX)).next().is_some()
+    }
+
+    /// A `struct ifinfomsg`. Nobody needs a list of them: who just begins takes all links for connected.
+    fn link(&mut self, kind: u16, payload: &[u8]) {
+        let Some(&[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3]) = payload.first_chunk() else { return };
+        let (index, flags) = (u32::from_ne_bytes([i0, i1, i2, i3]), u32::from_ne_bytes([f0, f1, f2, f3]));
+        if kind == RTM_DELLINK || flags & IFF_UP_AND_RUNNING != IFF_UP_AND_RUNNING {
+            self.running.retain(|running| *running != index);
+        } else if !self.running.contains(&index) {
+            self.running.push(index);
+            self.events.push_back(Event::LinkUp(index));
+        }
     }
 
     /// A `struct ifaddrmsg` and its attributes.
-    fn entry(&self, payload: &[u8]) -> Option<Entry> {
+    fn entry(&self, payload: &[u8]) -> Option<Assignment> {
         let (&[family, prefix, _, _, i0, i1, i2, i3], rest) = payload.split_first_chunk()?;
         // On a point-to-point link IFA_ADDRESS is the far end, and only IFA_LOCAL is ours.
-        let find = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted);
-        let (_, bytes) = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
+        let find = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted).map(|(_, bytes)| bytes);
+        let far = find(IFA_ADDRESS);
+        let bytes = find(IFA_LOCAL).or(far)?;
+        let is_alone = far.is_some_and(|far| far != bytes);
         let ip = match family {
             AF_INET => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
             AF_INET6 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
             _ => return None,
         };
-        Some((ip, u32::from_ne_bytes([i0, i1, i2, i3]), prefix))
+        let prefix = if is_alone { 8 * bytes.len() as u8 } else { prefix };
+        Some(Assignment { ip, index: u32::from_ne_bytes([i0, i1, i2, i3]), prefix })
     }
 }
 
@@ -300,10 +356,17 @@ mod tests {
         message(NLMSG_DONE, flags, &[0; 4])
     }
 
-    /// What `addresses` makes of the messages, and whether it wants a new list.
+    /// What `addresses` makes of the messages for the machine as a whole, and whether it wants a new list.
     fn fed(addresses: &mut Addresses, messages: &[Vec<u8>]) -> (Vec<Event>, bool) {
         let ask = addresses.read(&messages.concat()).expect("no error was sent");
-        (addresses.events.drain(..).collect(), ask)
+        let is_of_all = |event: &Event| matches!(event, Event::Up(_) | Event::Down(_));
+        (addresses.events.drain(..).filter(is_of_all).collect(), ask)
+    }
+
+    /// What `addresses` makes of the messages for each interface.
+    fn fed_for_each(addresses: &mut Addresses, messages: &[Vec<u8>]) -> Vec<Event> {
+        addresses.read(&messages.concat()).expect("no error was sent");
+        addresses.events.drain(..).filter(|event| !matches!(event, Event::Up(_) | Event::Down(_))).collect()
     }
 
     fn following(lan: &[u8]) -> Addresses {
@@ -324,6 +387,38 @@ mod tests {
             (vec![Event::Down(LAN.into())], false)
         );
         assert_eq!(fed(&mut addresses, &[two_gone]), (vec![], false));
+    }
+
+    #[test]
+    fn each_interface_has_its_own_addresses() {
+        let assigned = |index, prefix| Assignment { ip: LAN.into(), index, prefix };
+        let [one, two] = [1, 2].map(|index| address(RTM_NEWADDR, index, &[(IFA_ADDRESS, LAN)]));
+        let gone = address(RTM_DELADDR, 1, &[(IFA_ADDRESS, LAN)]);
+        let far = address(RTM_NEWADDR, 3, &[(IFA_ADDRESS, FAR), (IFA_LOCAL, LAN)]);
+        let events = fed_for_each(&mut Addresses::default(), &[one, two, gone, far]);
+        let [one, two, alone] = [assigned(1, 24), assigned(2, 24), assigned(3, 32)];
+        let expected =
+            [Event::Assigned(one), Event::Assigned(two), Event::Removed(one), Event::Assigned(alone)];
+        assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn a_link_is_up_when_it_is_connected() {
+        let link = |kind, flags: u32| {
+            let payload = [&[0; 4][..], &7u32.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 4]].concat();
+            message(kind, 0, &payload)
+        };
+        let [up, running] = [0x1, IFF_UP_AND_RUNNING].map(|flags| link(RTM_NEWLINK, flags));
+        let gone = link(RTM_DELLINK, IFF_UP_AND_RUNNING);
+        let mut addresses = Addresses::default();
+        for (messages, ups) in [
+            (vec![up.clone(), running.clone(), running.clone()], 1),
+            (vec![up, running.clone()], 1),
+            (vec![running.clone()], 0),
+            (vec![gone, running], 1),
+        ] {
+            assert_eq!(fed_for_each(&mut addresses, &messages), vec![Event::LinkUp(7); ups]);
+        }
     }
 
     #[test]

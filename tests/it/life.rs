@@ -92,7 +92,7 @@ fn it_ends_when_nobody_reads_any_more() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let mut command = warren(&dir);
-        command.args(["run", "--listen", LOOPBACK, "--no-stdin"]).args(mode);
+        command.args(["run", "--no-mdns", "--listen", LOOPBACK, "--no-stdin"]).args(mode);
         let mut child =
             command.stdout(writer).stderr(Stdio::piped()).stdin(Stdio::piped()).spawn().expect("it starts");
         let code = crate::net::until("its end", || child.try_wait().expect("ours")).code();
@@ -189,7 +189,10 @@ fn a_state_directory_that_cannot_be_used_is_no_reason_to_be_silent() {
 fn without_a_home_it_runs_all_the_same() {
     let dir = Dir::new();
     let mut command = warren(&dir);
-    command.args(["run", "--json", "--listen", LOOPBACK]).env_remove("HOME").env_remove("XDG_STATE_HOME");
+    command
+        .args(["run", "--no-mdns", "--json", "--listen", LOOPBACK])
+        .env_remove("HOME")
+        .env_remove("XDG_STATE_HOME");
     let ended = finish_command(&dir, command);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("temporary identity"), "{ended:?}");
@@ -216,7 +219,7 @@ fn more_is_logged_when_asked() {
     assert!(all.stderr.contains("DEBUG"), "{all:?}");
     let dir = Dir::new();
     let mut command = warren(&dir);
-    command.args(["run", "--listen", LOOPBACK]).env("RUST_LOG", "info");
+    command.args(["run", "--no-mdns", "--listen", LOOPBACK]).env("RUST_LOG", "info");
     let told = finish_command(&dir, command);
     assert!(told.stderr.contains("INFO"), "{told:?}");
 }
@@ -226,7 +229,9 @@ fn lines_of_a_regular_file_are_read_to_its_end() {
     let dir = Dir::new();
     let input = dir.file("commands", "{\"cmd\":\"whoami\"}\n{\"cmd\":\"rooms\"}", 0o600);
     let mut command = warren(&dir);
-    command.args(["run", "--json", "--listen", LOOPBACK]).stdin(std::fs::File::open(input).expect("opens"));
+    command
+        .args(["run", "--no-mdns", "--json", "--listen", LOOPBACK])
+        .stdin(std::fs::File::open(input).expect("opens"));
     let ended = finish_command(&dir, command);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let answers: Vec<Json> =

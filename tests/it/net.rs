@@ -85,10 +85,18 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
+/// The words of a command line, so that it leaves the machine's network in peace: tests speak on loopback only.
+pub(crate) fn quiet<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    match args.split_first() {
+        Some((&command @ ("run" | "relay"), options)) => [&[command, "--no-mdns"], options].concat(),
+        _ => args.to_vec(),
+    }
+}
+
 /// Runs the program to its end, which must come by itself.
 pub(crate) fn finish(dir: &Dir, args: &[&str]) -> Ended {
     let mut command = warren(dir);
-    command.args(args);
+    command.args(quiet(args));
     finish_command(dir, command)
 }
 
@@ -133,7 +141,7 @@ impl Program {
     /// Starts a command with pipes for its input and output.
     pub(crate) fn start(name: &str, dir: &Dir, args: &[&str]) -> Self {
         let mut command = warren(dir);
-        command.args(args).stdin(Stdio::piped());
+        command.args(quiet(args)).stdin(Stdio::piped());
         Self::spawn(name, command, dir)
     }
 

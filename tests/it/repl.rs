@@ -163,8 +163,11 @@ fn a_terminal_gets_colours_unless_they_are_not_wanted() {
     }
     for (no_color, coloured) in [("", true), ("1", false)] {
         let mut eve = Node::start("eve", &["--nick", "eve"]);
-        let run =
-            format!("{} run --listen {LOOPBACK} --bootstrap {}", env!("CARGO_BIN_EXE_warren"), eve.addr);
+        let run = format!(
+            "{} run --no-mdns --listen {LOOPBACK} --bootstrap {}",
+            env!("CARGO_BIN_EXE_warren"),
+            eve.addr
+        );
         let typescript = dir.path("typescript");
         let mut command = std::process::Command::new("script");
         command

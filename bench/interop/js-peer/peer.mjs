@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { privateKeyFromRaw, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
+import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
@@ -19,6 +20,8 @@ const { values: options } = parseArgs({
     listen: { type: 'string', multiple: true, default: ['/ip4/127.0.0.1/tcp/0'] },
     bootstrap: { type: 'string', multiple: true, default: [] },
     room: { type: 'string', multiple: true, default: ['lobby'] },
+    mdns: { type: 'boolean', default: false },
+    'no-dial': { type: 'boolean', default: false },
     'key-type': { type: 'string', default: 'secp256k1' },
     'secret-key-seed': { type: 'string' }
   }
@@ -45,12 +48,27 @@ async function transports () {
   return [tcp(), quic()]
 }
 
+// libp2p's own event leaves out those who came by themselves; so mDNS is asked, and says each once.
+const found = new Set()
+function local (components) {
+  const discovery = mdns()(components)
+  discovery.addEventListener('peer', ({ detail: { id, multiaddrs } }) => {
+    if (found.has(id.toString())) return
+    found.add(id.toString())
+    multiaddrs.forEach((addr) => emit({ event: 'found', peerId: id.toString(), addr: addr.toString() }))
+    // It may be connected by then.
+    if (!options['no-dial']) node.dial(multiaddrs.map((addr) => addr.encapsulate(`/p2p/${id}`))).catch(() => {})
+  })
+  return discovery
+}
+
 const node = await createLibp2p({
   privateKey: await privateKey(options['key-type'], options['secret-key-seed']),
   addresses: { listen: options.listen },
   transports: await transports(),
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
+  peerDiscovery: options.mdns ? [local] : [],
   services: {
     identify: identify(),
     ping: ping(),

@@ -16,8 +16,10 @@ use argh::FromArgs;
 use futures::StreamExt;
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, PublishError, ValidationMode};
 use libp2p::identity::{Keypair, ed25519, secp256k1};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, mdns, noise, ping, tcp, yamux};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -49,6 +51,12 @@ struct Args {
     /// derive the key from this number instead of drawing one
     #[argh(option)]
     secret_key_seed: Option<u64>,
+    /// find peers on the local network, and dial them
+    #[argh(switch)]
+    mdns: bool,
+    /// do not dial those
+    #[argh(switch)]
+    no_dial: bool,
     /// write the key to this file, protobuf-encoded
     #[argh(option)]
     identity_out: Option<PathBuf>,
@@ -77,6 +85,7 @@ struct Behaviour {
     gossipsub: gossipsub::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
 /// One line of output.
@@ -89,6 +98,11 @@ enum Event<'a> {
         version: &'a str,
     },
     Listening {
+        addr: String,
+    },
+    /// A peer on the local network.
+    Found {
+        peer_id: String,
         addr: String,
     },
     PeerConnected {
@@ -154,6 +168,8 @@ struct Peer {
     rooms: Vec<String>,
     out: BufWriter<StdoutLock<'static>>,
     held: Option<Held>,
+    /// Dials whom mDNS finds.
+    dials: bool,
 }
 
 #[tokio::main]
@@ -181,10 +197,11 @@ impl Peer {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         let mut peer = Peer {
-            swarm: swarm(key, &args.room)?,
+            swarm: swarm(key, &args.room, args.mdns)?,
             rooms: args.room.clone(),
             out: BufWriter::with_capacity(64 * 1024, std::io::stdout().lock()),
             held: None,
+            dials: !args.no_dial,
         };
         peer.print(&Event::Started {
             peer_id: peer.swarm.local_peer_id().to_string(),
@@ -227,6 +244,9 @@ impl Peer {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) -> Result<()> {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(event)) => self.on_gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                self.on_found(found)
+            }
             SwarmEvent::NewListenAddr { address, .. } => {
                 let addr = format!("{address}/p2p/{}", self.swarm.local_peer_id());
                 self.print(&Event::Listening { addr })
@@ -249,6 +269,18 @@ impl Peer {
             }
             _ => Ok(()),
         }
+    }
+
+    fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) -> Result<()> {
+        for (peer, addr) in found {
+            self.print(&Event::Found { peer_id: peer.to_string(), addr: addr.to_string() })?;
+            let opts = DialOpts::peer_id(peer).addresses(vec![addr]).build();
+            // The first of its addresses is enough; the others find a dial under way.
+            if self.dials {
+                let _ = self.swarm.dial(opts);
+            }
+        }
+        Ok(())
     }
 
     fn on_dial_error(&mut self, _: ConnectionId, peer: Option<PeerId>, error: &str) -> Result<()> {
@@ -373,7 +405,7 @@ impl Request {
     }
 }
 
-fn swarm(key: Keypair, rooms: &[String]) -> Result<Swarm<Behaviour>> {
+fn swarm(key: Keypair, rooms: &[String], local: bool) -> Result<Swarm<Behaviour>> {
     let mut swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
@@ -390,6 +422,10 @@ fn swarm(key: Keypair, rooms: &[String]) -> Result<Swarm<Behaviour>> {
                     key.public(),
                 )),
                 ping: ping::Behaviour::default(),
+                mdns: local
+                    .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), key.public().to_peer_id()))
+                    .transpose()?
+                    .into(),
             })
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT))
