@@ -11,7 +11,6 @@ use std::{
 
 #[cfg(any(feature = "kad", feature = "mdns", feature = "relay-server"))]
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
     gossipsub::{
@@ -121,6 +120,8 @@ fn relay_server(key: &Keypair) -> relay::Behaviour {
     let mut relay = relay::Behaviour::new(key.public().to_peer_id(), config);
     relay.set_status(Some(relay::Status::Enable));
     relay
+}
+
 /// A node that cannot have it works without.
 #[cfg(feature = "mdns")]
 fn local_discovery(key: &Keypair) -> Option<mdns::Behaviour> {
