@@ -1,3 +1,4 @@
 //! Reaching nodes, and being reached, through the NATs of home routers.
 
+pub mod dcutr;
 pub mod relays;

@@ -56,3 +56,25 @@ pub const RELAY_RATE_PER_IP: Duration = Duration::from_secs(10);
 
 const _: () = assert!(RELAY_CIRCUITS_PER_PEER < RELAY_CIRCUITS && RELAY_BURST_PER_PEER < RELAY_BURST_PER_IP);
 const _: () = assert!(2 * RELAY_RENEW.as_secs() < RELAY_RESERVATION.as_secs());
+
+// ---- direct connections ------------------------------------------------------------------------
+
+/// How long the agreement on a direct connection may take. Unit: time. Four messages through a relay.
+pub const DCUTR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Addresses told in it, and taken from it. Unit: addresses.
+pub const DCUTR_ADDRESSES: usize = 8;
+
+/// Bytes of one of its messages. Unit: bytes. As libp2p has it.
+pub const DCUTR_MESSAGE_BYTES: usize = 4096;
+
+/// Attempts at a direct connection beside one relayed connection. Unit: attempts.
+pub const DCUTR_ATTEMPTS: u32 = 6;
+
+/// Between the first two; each time after that is four times as long. Unit: time.
+pub const DCUTR_RETRY: Duration = Duration::from_secs(5);
+
+/// Agreements under way. Unit: agreements, each a stream and a task.
+pub const DCUTR_AT_ONCE: usize = 16;
+
+const _: () = assert!(DCUTR_ADDRESSES * (super::ADDRESS_BYTES + 3) + 8 < DCUTR_MESSAGE_BYTES);
