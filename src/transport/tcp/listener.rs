@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use async_io::{Async, ReadableOwned, Timer};
+use async_io::{Async, ReadableOwned};
 use futures::{FutureExt, future::Ready};
+use futures_timer::Delay;
 use libp2p::Multiaddr;
 use rustix::io::Errno;
 
@@ -29,7 +30,7 @@ pub(super) struct Listener {
     /// There was nobody to accept: done when there may be. Saves asking the kernel at each poll.
     empty: Option<ReadableOwned<TcpListener>>,
     /// Set while accepting waits for resources to come back.
-    pause: Option<Timer>,
+    pause: Option<Delay>,
     /// How long the next pause is.
     next_pause: Duration,
 }
@@ -84,7 +85,7 @@ impl Listen for Listener {
             }
             Err(source) => {
                 // The connection stays in the backlog, so accepting at once would fail again at once.
-                self.pause = Some(Timer::after(self.next_pause));
+                self.pause = Some(Delay::new(self.next_pause));
                 self.next_pause = (self.next_pause * 2).min(limits::TCP_ACCEPT_PAUSE_MAX);
                 Poll::Ready(Err(Error::Accept { addr: self.bound, source }))
             }
