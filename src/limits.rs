@@ -40,8 +40,15 @@ const _: () = assert!(GOSSIP_RPC_BYTES >= 3 * ENVELOPE_BYTES);
 /// can check this is 10,000 ids, about 1.5 MB. What comes back later meets [`REPLAY_WINDOW`].
 pub const GOSSIP_SEEN_TTL: Duration = Duration::from_secs(20);
 
-/// Heartbeats (1 s) that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept.
-pub const GOSSIP_HISTORY: usize = 3;
+/// Between two heartbeats of gossipsub, each of which wakes the node. They repair meshes and offer messages to
+/// those outside of them (IHAVE), so who missed one gets it this much later. New members are grafted at once.
+pub const GOSSIP_HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// Before the first heartbeat: a newcomer's mesh is repaired early.
+pub const GOSSIP_FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Heartbeats that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept: 2 to 4 s.
+pub const GOSSIP_HISTORY: usize = 2;
 
 /// Messages waiting for one peer. A full queue is the publisher's back-pressure: 512 chat lines of about
 /// 350 bytes are 180 kB, and 512 of the largest 9 MB, the most that one stuck peer can make us hold.
@@ -130,8 +137,9 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Between two pings on a connection, the first of which comes at once and tells the round-trip time. Dead links
 /// are the transports' business, see [`DEAD_LINK`]; later pings are for a peer whose machine lives, and
-/// acknowledges what TCP brings, while its program stands still. Each wakes both ends, so they are rare.
-pub const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// acknowledges what TCP brings, while its program stands still. With the pong and what QUIC adds, each wakes either
+/// end three times, so they are rare.
+pub const PING_INTERVAL: Duration = Duration::from_secs(120);
 
 /// How long a ping may take.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,7 +153,7 @@ pub const DEAD_LINK: Duration = Duration::from_secs(30);
 /// Likewise: a peer that stands still behind a link that lives is noticed within this, with QUIC within
 /// [`DEAD_LINK`]. libp2p's ping keeps the first failure to itself, waits for [`PING_INTERVAL`] again, and then
 /// asks for a new stream, for which the swarm gives it [`PING_STREAM`].
-pub const HUNG_PEER: Duration = Duration::from_secs(140);
+pub const HUNG_PEER: Duration = Duration::from_secs(260);
 
 const _: () = assert!(
     2 * PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs() + PING_STREAM.as_secs() < HUNG_PEER.as_secs()
@@ -394,15 +402,21 @@ pub const QUIC_CRYPTO_BUFFER: usize = 8 * 1024;
 /// A QUIC connection that is silent for so long is lost. Unit: time.
 ///
 /// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies is
-/// noticed within this and [`QUIC_KEEP_ALIVE`]. What we say is repeated at intervals that double, so an outage
+/// noticed within this and a keep-alive's time. What we say is repeated at intervals that double, so an outage
 /// of half this time is survived.
-pub const QUIC_IDLE: Duration = Duration::from_secs(18);
+pub const QUIC_IDLE: Duration = Duration::from_secs(15);
 
-/// A QUIC connection says something after being silent for so long. Unit: time.
+/// A QUIC connection that we began says something after being silent for so long. Unit: time.
 ///
 /// RFC 4787, REQ-5, wants NATs to keep a UDP mapping for 2 minutes; many home routers give it 30 s. So one
-/// keep-alive may be lost and the next still comes in time.
-pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(11);
+/// keep-alive may be lost with all its repetitions, and the next still comes in time.
+pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(13);
+
+/// The same for a connection that we accepted. Unit: time.
+///
+/// So much longer that the other end's keep-alive comes before ours is due: one of the two is enough, and each
+/// wakes both ends twice. It is for the dialler to keep the NAT mapping: the packets from inside count.
+pub const QUIC_KEEP_ALIVE_ACCEPTED: Duration = Duration::from_millis(14_500);
 
 /// How long a QUIC handshake may take, dialled or accepted. Unit: time. The same patience as with TCP.
 pub const QUIC_HANDSHAKE_TIMEOUT: Duration = TCP_DIAL_TIMEOUT;
@@ -472,7 +486,9 @@ pub const SIDE_BYTES: usize = 548;
 const _: () = assert!(QUIC_STREAM_WINDOW <= QUIC_WINDOW && QUIC_WINDOW as u64 <= QUIC_SEND_WINDOW);
 const _: () = assert!(QUIC_STREAM_WINDOW as usize > 2 * GOSSIP_RPC_BYTES);
 const _: () = assert!(QUIC_WINDOW as usize * 16 <= YAMUX_STREAMS * 256 * 1024);
-const _: () = assert!(QUIC_KEEP_ALIVE.as_secs() + QUIC_IDLE.as_secs() < DEAD_LINK.as_secs());
-const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30 && QUIC_KEEP_ALIVE.as_secs() < QUIC_IDLE.as_secs());
+const _: () = assert!(QUIC_KEEP_ALIVE.as_millis() + 1000 < QUIC_KEEP_ALIVE_ACCEPTED.as_millis());
+const _: () = assert!(QUIC_KEEP_ALIVE_ACCEPTED.as_millis() + QUIC_IDLE.as_millis() < DEAD_LINK.as_millis());
+const _: () = assert!(QUIC_KEEP_ALIVE_ACCEPTED.as_millis() < QUIC_IDLE.as_millis());
+const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30);
 const _: () = assert!(QUIC_RETRY_ABOVE < QUIC_HALF_OPEN && QUIC_HALF_OPEN <= PENDING_INBOUND as usize);
 const _: () = assert!(PUNCH_TIMEOUT.as_millis() < QUIC_HANDSHAKE_TIMEOUT.as_millis());

@@ -120,7 +120,7 @@ fn a_dial_to_somebody_silent_ends() {
 
 /// The other machine is there for TCP, and yet nobody is there.
 #[test]
-#[ignore = "takes more than two minutes"]
+#[ignore = "takes more than four minutes"]
 fn a_tcp_peer_that_stands_still_is_noticed_and_met_again() {
     let (mut ada, mut bob) = pair();
     is_noticed_and_met_again(&mut ada, &mut bob, limits::HUNG_PEER);
