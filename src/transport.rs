@@ -11,6 +11,7 @@ mod listeners;
 mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
+mod readiness;
 pub mod tcp;
 
 use futures::future::BoxFuture;

@@ -23,7 +23,7 @@ use rustix::{
     },
 };
 
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// What happened to one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum Event {
 pub(super) struct Watch {
     socket: Arc<Async<OwnedFd>>,
     /// There was nothing to read: done when there may be.
-    empty: Option<ReadableOwned<OwnedFd>>,
+    empty: Option<Readiness<ReadableOwned<OwnedFd>>>,
     buffer: Box<[u8]>,
     addresses: Addresses,
 }
@@ -73,7 +73,7 @@ impl Watch {
                     _ => false,
                 },
                 Err(Errno::AGAIN) => {
-                    self.empty = Some(self.socket.clone().readable_owned());
+                    self.empty = Some(Readiness::new(self.socket.clone().readable_owned()));
                     false
                 }
                 Err(Errno::INTR) => false,

@@ -18,7 +18,7 @@ use super::{
     endpoint::{Endpoint, State},
     socket::Receiver,
 };
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// Has to run as long as the transport is used, as a task beside the swarm. Ends when the transport is dropped
 /// and the last connection has been closed and forgotten, which takes some round trips after its close.
@@ -62,7 +62,7 @@ struct EndpointDriver {
     /// Describes what `sending` holds, when the socket was full.
     unsent: Option<Transmit>,
     /// The socket was full: done when it may no longer be.
-    full: Option<WritableOwned<UdpSocket>>,
+    full: Option<Readiness<WritableOwned<UdpSocket>>>,
     timer: Delay,
     /// What `timer` is set to.
     timer_due: Option<Instant>,

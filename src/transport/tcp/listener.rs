@@ -19,6 +19,7 @@ use crate::{
     transport::{
         address::tcp_multiaddr,
         listeners::{Incoming, Listen},
+        readiness::Readiness,
     },
 };
 
@@ -28,7 +29,7 @@ pub(super) struct Listener {
     pub(super) bound: SocketAddr,
     socket: Arc<Async<TcpListener>>,
     /// There was nobody to accept: done when there may be. Saves asking the kernel at each poll.
-    empty: Option<ReadableOwned<TcpListener>>,
+    empty: Option<Readiness<ReadableOwned<TcpListener>>>,
     /// Set while accepting waits for resources to come back.
     pause: Option<Delay>,
     /// How long the next pause is.
@@ -52,7 +53,7 @@ impl Listener {
             match self.socket.get_ref().accept().and_then(opened) {
                 Ok(connection) => return Poll::Ready(Ok(connection)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty = Some(self.socket.clone().readable_owned());
+                    self.empty = Some(Readiness::new(self.socket.clone().readable_owned()));
                 }
                 Err(error) if is_about_one_connection(&error) && skipped < limits::TCP_ACCEPT_SKIPS => {
                     log::debug!("a connection to {} died before it was accepted: {error}", self.bound);
