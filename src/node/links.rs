@@ -178,7 +178,7 @@ impl Node {
                     peer.rtt = Some(rtt);
                 }
             }
-            // Such a peer cannot be watched; the transport notices when its machine says that it is gone.
+            // Nobody notices then when it stands still, unless it is a QUIC peer; a dead link the transport notices.
             Err(ping::Failure::Unsupported) => log::debug!("{peer} does not answer pings"),
             Err(e) => {
                 log::info!("{peer} does not answer, closing the connection: {e}");
