@@ -29,7 +29,7 @@ pub(super) struct Behaviour {
     /// First, so that a connection over the limits costs nobody else anything.
     limits: connection_limits::Behaviour,
     pub(super) gossip: gossipsub::Behaviour,
-    identify: identify::Behaviour,
+    pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
 }
 
