@@ -40,14 +40,16 @@ const _: () = assert!(GOSSIP_RPC_BYTES >= 3 * ENVELOPE_BYTES);
 /// can check this is 10,000 ids, about 1.5 MB. What comes back later meets [`REPLAY_WINDOW`].
 pub const GOSSIP_SEEN_TTL: Duration = Duration::from_secs(20);
 
-/// Between two heartbeats of gossipsub, each of which wakes the node. They repair meshes and offer messages to
-/// those outside of them (IHAVE), so who missed one gets it this much later. New members are grafted at once.
+/// Between two heartbeats of gossipsub, each of which wakes the node. They repair meshes and offer messages
+/// to those outside of them (IHAVE), so who missed one gets it this much later. New members are grafted at
+/// once.
 pub const GOSSIP_HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// Before the first heartbeat: a newcomer's mesh is repaired early.
 pub const GOSSIP_FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Heartbeats that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept: 2 to 4 s.
+/// Heartbeats that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept: 2 to 4
+/// s.
 pub const GOSSIP_HISTORY: usize = 2;
 
 /// Messages waiting for one peer. A full queue is the publisher's back-pressure: 512 chat lines of about
@@ -135,10 +137,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// idle and wanted, and [`CONNECTIONS`] bounds what others can make us keep.
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Between two pings on a connection, the first of which comes at once and tells the round-trip time. Dead links
-/// are the transports' business, see [`DEAD_LINK`]; later pings are for a peer whose machine lives, and
-/// acknowledges what TCP brings, while its program stands still. With the pong and what QUIC adds, each wakes either
-/// end three times, so they are rare.
+/// Between two pings on a connection, the first of which comes at once and tells the round-trip time. Dead
+/// links are the transports' business, see [`DEAD_LINK`]; later pings are for a peer whose machine lives, and
+/// acknowledges what TCP brings, while its program stands still. With the pong and what QUIC adds, each wakes
+/// either end three times, so they are rare.
 pub const PING_INTERVAL: Duration = Duration::from_secs(120);
 
 /// How long a ping may take.
@@ -147,12 +149,13 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long opening a stream may take; libp2p-swarm's default, which the ping protocol does not change.
 pub const PING_STREAM: Duration = Duration::from_secs(10);
 
-/// What a person can count on: a link that was cut is noticed within this, and so is a peer whose machine is gone.
+/// What a person can count on: a link that was cut is noticed within this, and so is a peer whose machine is
+/// gone.
 pub const DEAD_LINK: Duration = Duration::from_secs(30);
 
 /// Likewise: a peer that stands still behind a link that lives is noticed within this, with QUIC within
-/// [`DEAD_LINK`]. libp2p's ping keeps the first failure to itself, waits for [`PING_INTERVAL`] again, and then
-/// asks for a new stream, for which the swarm gives it [`PING_STREAM`].
+/// [`DEAD_LINK`]. libp2p's ping keeps the first failure to itself, waits for [`PING_INTERVAL`] again, and
+/// then asks for a new stream, for which the swarm gives it [`PING_STREAM`].
 pub const HUNG_PEER: Duration = Duration::from_secs(260);
 
 const _: () = assert!(
@@ -258,14 +261,16 @@ pub const TCP_KEEP_IDLE: Duration = Duration::from_secs(9);
 /// It asks again after this when there is no answer: three times before [`TCP_UNACKED`] ends it. Unit: time.
 pub const TCP_KEEP_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a TCP connection lives without an answer, be it to data or, on a silent one, counted from the last
-/// thing that was heard. Unit: time.
+/// How long a TCP connection lives without an answer, be it to data or, on a silent one, counted from the
+/// last thing that was heard. Unit: time.
 ///
-/// The kernel looks when it would ask again, so a silent connection ends 15 s after its link. Whoever speaks into
-/// the silence just before that begins anew: 29 s. An outage of 6 s is always survived, and of 14 s while talking.
+/// The kernel looks when it would ask again, so a silent connection ends 15 s after its link. Whoever speaks
+/// into the silence just before that begins anew: 29 s. An outage of 6 s is always survived, and of 14 s
+/// while talking.
 pub const TCP_UNACKED: Duration = Duration::from_secs(14);
 
-/// Bytes of netlink messages read at once. The kernel makes its messages fit; netlink(7) asks for 8192 at least.
+/// Bytes of netlink messages read at once. The kernel makes its messages fit; netlink(7) asks for 8192 at
+/// least.
 pub const NETLINK_BYTES: usize = 8192;
 
 /// Pause before the interface watcher is opened again after it broke. Unit: time.
@@ -401,9 +406,9 @@ pub const QUIC_CRYPTO_BUFFER: usize = 8 * 1024;
 
 /// A QUIC connection that is silent for so long is lost. Unit: time.
 ///
-/// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies is
-/// noticed within this and a keep-alive's time. What we say is repeated at intervals that double, so an outage
-/// of half this time is survived.
+/// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies
+/// is noticed within this and a keep-alive's time. What we say is repeated at intervals that double, so an
+/// outage of half this time is survived.
 pub const QUIC_IDLE: Duration = Duration::from_secs(15);
 
 /// A QUIC connection that we began says something after being silent for so long. Unit: time.
@@ -414,8 +419,8 @@ pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(13);
 
 /// The same for a connection that we accepted. Unit: time.
 ///
-/// So much longer that the other end's keep-alive comes before ours is due: one of the two is enough, and each
-/// wakes both ends twice. It is for the dialler to keep the NAT mapping: the packets from inside count.
+/// So much longer that the other end's keep-alive comes before ours is due: one of the two is enough, and
+/// each wakes both ends twice. It is for the dialler to keep the NAT mapping: the packets from inside count.
 pub const QUIC_KEEP_ALIVE_ACCEPTED: Duration = Duration::from_millis(14_500);
 
 /// How long a QUIC handshake may take, dialled or accepted. Unit: time. The same patience as with TCP.

@@ -178,7 +178,8 @@ impl Node {
                     peer.rtt = Some(rtt);
                 }
             }
-            // Then nobody notices when it stands still, unless by QUIC. A dead link is the transport's business.
+            // Then nobody notices when it stands still, unless by QUIC. A dead link is the transport's
+            // business.
             Err(ping::Failure::Unsupported) => log::debug!("{peer} does not answer pings"),
             Err(e) => {
                 log::info!("{peer} does not answer, closing the connection: {e}");
@@ -254,11 +255,11 @@ impl Node {
         self.feed.publish(Event::PeerDisconnected { peer, cause });
     }
 
-    /// Makes gossipsub speak on the connection that is left of two. All of a peer's connections take from one queue,
-    /// and one that found it empty whenever it looked has opened no stream and asked for no wake-up (0.50.1): what
-    /// we say would lie there until something else wakes that connection's task, at worst the next ping. So
-    /// something is put into the queue (a subscription that is taken back at once, as nothing else goes to every
-    /// peer), and the task is woken by a push of identify.
+    /// Makes gossipsub speak on the connection that is left of two. All of a peer's connections take from one
+    /// queue, and one that found it empty whenever it looked has opened no stream and asked for no wake-up
+    /// (0.50.1): what we say would lie there until something else wakes that connection's task, at worst the
+    /// next ping. So something is put into the queue (a subscription that is taken back at once, as nothing
+    /// else goes to every peer), and the task is woken by a push of identify.
     fn rouse(&mut self, peer: PeerId) {
         let behaviour = self.swarm.behaviour_mut();
         let topic = gossipsub::IdentTopic::new("");

@@ -31,19 +31,19 @@ enum Driver {
     Asleep(Option<Instant>, Unparker),
 }
 
-/// Runs a future to its end. The thread sleeps while the future is not woken, and wakes the timers of the whole
-/// process meanwhile, unless another thread does so already.
+/// Runs a future to its end. The thread sleeps while the future is not woken, and wakes the timers of the
+/// whole process meanwhile, unless another thread does so already.
 ///
-/// Should the future call this again, from inside, then the inner call waits in vain for timers: the outer one
-/// is who wakes them.
+/// Should the future call this again, from inside, then the inner call waits in vain for timers: the outer
+/// one is who wakes them.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     run(future, Role::take())
 }
 
 fn run<T>(future: impl Future<Output = T>, role: Option<Role>) -> T {
     let mut future = pin!(future);
-    // Whoever wakes the future leaves a token here. Who parks takes the token and goes on at once, so nothing is
-    // missed that happens between the poll and the sleep.
+    // Whoever wakes the future leaves a token here. Who parks takes the token and goes on at once, so nothing
+    // is missed that happens between the poll and the sleep.
     let (parker, unparker) = parking::pair();
     let waker = Waker::from(unparker.clone());
     let mut cx = Context::from_waker(&waker);

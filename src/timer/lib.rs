@@ -3,9 +3,9 @@
 //!
 //! The original has a thread of its own and wakes it for every timer that is made. gossipsub makes one per
 //! message and recipient, to notice messages that wait for too long, so that is a switch of threads per
-//! message. Here all timers are in one table, and [`block_on`] sleeps no longer than until the earliest of them.
-//! So a timer that fires costs one wake-up, and to set one costs none. A timer that nobody has polled costs
-//! nothing at all. Programs that do without [`block_on`] get a thread for it.
+//! message. Here all timers are in one table, and [`block_on`] sleeps no longer than until the earliest of
+//! them. So a timer that fires costs one wake-up, and to set one costs none. A timer that nobody has polled
+//! costs nothing at all. Programs that do without [`block_on`] get a thread for it.
 #![forbid(unsafe_code)]
 
 mod driver;

@@ -16,9 +16,10 @@ use futures::task::AtomicWaker;
 /// Done when a socket may be ready: wraps one of `async_io`'s futures for that.
 ///
 /// Those are made for a reactor that the waiting thread drives itself. When another thread has been inside of
-/// epoll since before they were armed, they take the event for an old one, arm themselves again, and are woken a
-/// second time, so that each packet at an idle node would wake both threads twice. Here the wake-up itself is what
-/// counts. It may be wrong, so whoever waits has to ask the kernel, and to make a new one when there was nothing.
+/// epoll since before they were armed, they take the event for an old one, arm themselves again, and are
+/// woken a second time, so that each packet at an idle node would wake both threads twice. Here the wake-up
+/// itself is what counts. It may be wrong, so whoever waits has to ask the kernel, and to make a new one when
+/// there was nothing.
 ///
 /// To be kept and polled, not made anew at each poll: what was armed would be forgotten.
 #[derive(Debug)]

@@ -38,8 +38,8 @@ fn a_connection_ends_when_its_link_is_cut() {
     run_in_an_empty_network("tcp::child_whose_link_is_cut");
 }
 
-/// One silent connection, one that is spoken to at once, and one at about the worst time, just before it would
-/// end as a silent one.
+/// One silent connection, one that is spoken to at once, and one at about the worst time, just before it
+/// would end as a silent one.
 #[test]
 #[ignore = "run by a_connection_ends_when_its_link_is_cut"]
 fn child_whose_link_is_cut() {
