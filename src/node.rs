@@ -22,8 +22,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use async_io::Timer;
 use futures::StreamExt;
+use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     identity::Keypair,
@@ -84,7 +84,7 @@ pub struct Node {
     stats: Stats,
     started: Instant,
     /// Fires when [`Self::next_due`] says so.
-    timer: Timer,
+    timer: Delay,
     /// What `timer` is set to.
     timer_due: Option<Instant>,
     /// When the members of all rooms are looked through for the silent.
@@ -167,7 +167,7 @@ impl Node {
             feed,
             stats: Stats::default(),
             started: now,
-            timer: Timer::never(),
+            timer: Delay::never(),
             timer_due: None,
             expire_due: now + limits::PRESENCE_REPEAT,
         };
@@ -211,10 +211,7 @@ impl Node {
         let due = self.next_due();
         if due != self.timer_due {
             self.timer_due = due;
-            match due {
-                Some(at) => self.timer.set_at(at),
-                None => self.timer = Timer::never(),
-            }
+            self.timer.set(due);
         }
         let Self { swarm, inbox, timer, timer_due, outgoing, company, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
@@ -363,7 +360,7 @@ impl Node {
 
     /// Lets the swarm work until `done` or the deadline.
     async fn drive(&mut self, deadline: Instant, done: impl Fn(&Self) -> bool) {
-        let mut timer = Timer::at(deadline);
+        let mut timer = Delay::at(deadline);
         while !done(self) {
             let swarm = async { Some(self.swarm.select_next_some().await) };
             let late = async {

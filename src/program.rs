@@ -2,9 +2,9 @@
 
 use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
-use async_io::Timer;
 use async_signal::{Signal, Signals};
 use futures::StreamExt;
+use futures_timer::Delay;
 use libp2p::identity::Keypair;
 use rustix::fs::FlockOperation;
 use smol::{Executor, future};
@@ -89,7 +89,6 @@ fn node(mut config: Config) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Int, Signal::Term]).map_err(Failure::Signals)?;
     let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
     let output = Output::stdout().map_err(Failure::Stdio)?;
-    executor.spawn(futures_timer::drive()).detach();
     let (node, handle) = Node::new(&config, key, executor.clone())?;
     let events = handle.listen();
     let stop = stop_on_signal(signals, handle.clone());
@@ -99,7 +98,7 @@ fn node(mut config: Config) -> Result<(), Failure> {
             false => repl::run(handle, events, input, output).await,
         }
     };
-    future::block_on(executor.run(until_the_end(node, face, stop)))
+    futures_timer::block_on(executor.run(until_the_end(node, face, stop)))
 }
 
 /// Runs the node beside its face. The face may take a little longer, to write the last events; if it ends
@@ -126,7 +125,7 @@ async fn until_the_end(
             ended = Some(result);
         } else {
             let late = async {
-                Timer::after(limits::GOODBYE).await;
+                Delay::new(limits::GOODBYE).await;
                 Ok(())
             };
             ended.get_or_insert(future::or(&mut face, late).await);

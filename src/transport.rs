@@ -11,6 +11,7 @@ mod listeners;
 pub(crate) mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
+mod readiness;
 pub mod tcp;
 
 pub use netlink::on_link;

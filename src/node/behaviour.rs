@@ -39,7 +39,7 @@ pub(super) struct Behaviour {
     pub(super) gossip: gossipsub::Behaviour,
     #[cfg(feature = "kad")]
     pub(super) kad: Toggle<kad::Behaviour>,
-    identify: identify::Behaviour,
+    pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) relay: relay::client::Behaviour,
     #[cfg(feature = "relay-server")]
@@ -183,6 +183,8 @@ fn gossip_config(
         .message_id_fn(move |message| again.id(message))
         .max_transmit_size(limits::GOSSIP_RPC_BYTES)
         .duplicate_cache_time(limits::GOSSIP_SEEN_TTL)
+        .heartbeat_interval(limits::GOSSIP_HEARTBEAT)
+        .heartbeat_initial_delay(limits::GOSSIP_FIRST_HEARTBEAT)
         .history_length(limits::GOSSIP_HISTORY)
         .history_gossip(limits::GOSSIP_HISTORY)
         .connection_handler_queue_len(limits::GOSSIP_QUEUE)

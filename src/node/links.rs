@@ -8,7 +8,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
-    identify,
+    gossipsub, identify,
     multiaddr::Protocol,
     ping,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
@@ -223,7 +223,8 @@ impl Node {
                     peer.rtt = Some(rtt);
                 }
             }
-            // Such a peer cannot be watched; the transport notices when its machine says that it is gone.
+            // Then nobody notices when it stands still, unless by QUIC. A dead link is the transport's
+            // business.
             Err(ping::Failure::Unsupported) => log::debug!("{peer} does not answer pings"),
             Err(e) => {
                 log::info!("{peer} does not answer, closing the connection: {e}");
@@ -298,6 +299,7 @@ impl Node {
             if let Some(link) = self.links.peers.get_mut(&peer) {
                 link.connections.remove(&id);
             }
+            self.rouse(peer);
             return;
         }
         log::info!("disconnected from {peer}: {cause}");
@@ -307,6 +309,21 @@ impl Node {
         self.bootstraps.disconnected(peer, now, jitter());
         self.parted(peer, now);
         self.feed.publish(Event::PeerDisconnected { peer, cause });
+    }
+
+    /// Makes gossipsub speak on the connection that is left of two. All of a peer's connections take from one
+    /// queue, and one that found it empty whenever it looked has opened no stream and asked for no wake-up
+    /// (0.50.1): what we say would lie there until something else wakes that connection's task, at worst the
+    /// next ping. So something is put into the queue (a subscription that is taken back at once, as nothing
+    /// else goes to every peer), and the task is woken by a push of identify.
+    fn rouse(&mut self, peer: PeerId) {
+        let behaviour = self.swarm.behaviour_mut();
+        let topic = gossipsub::IdentTopic::new("");
+        // If it fails, the next ping has to do.
+        if let Ok(true) = behaviour.gossip.subscribe(&topic) {
+            behaviour.gossip.unsubscribe(&topic);
+        }
+        behaviour.identify.push([peer]);
     }
 
     fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {

@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use async_io::Timer;
 use futures::{FutureExt, future::BoxFuture};
+use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
@@ -111,10 +111,7 @@ where
         let (under_way, duration) = (Arc::clone(&self.under_way), self.duration);
         // Looked up when this is first polled: the swarm begins all dials of a peer before it polls one.
         let head_start = async move {
-            let late = async {
-                Timer::after(duration).await;
-            };
-            smol::future::or(under_way.ended(peer), late).await;
+            smol::future::or(under_way.ended(peer), Delay::new(duration)).await;
         };
         Ok(head_start.then(|()| dial).boxed())
     }

@@ -23,7 +23,7 @@ use rustix::{
     },
 };
 
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// What happened to this machine's interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct Assignment {
 pub(crate) struct Watch {
     socket: Arc<Async<OwnedFd>>,
     /// There was nothing to read: done when there may be.
-    empty: Option<ReadableOwned<OwnedFd>>,
+    empty: Option<Readiness<ReadableOwned<OwnedFd>>>,
     buffer: Box<[u8]>,
     addresses: Addresses,
 }
@@ -99,7 +99,7 @@ impl Watch {
             let ask = match recvfrom(&*self.socket, &mut self.buffer[..], RecvFlags::empty()) {
                 Ok((len, _, from)) => is_kernel(&from) && self.addresses.read(&self.buffer[..len])?,
                 Err(Errno::AGAIN) => {
-                    self.empty = Some(self.socket.clone().readable_owned());
+                    self.empty = Some(Readiness::new(self.socket.clone().readable_owned()));
                     false
                 }
                 Err(Errno::INTR) => false,

@@ -4,7 +4,10 @@ use std::{net::UdpSocket, sync::Arc};
 
 use warren::limits;
 
-use crate::net::{Dir, LOOPBACK, Node, finish, until};
+use crate::{
+    links::is_noticed_and_met_again,
+    net::{Dir, LOOPBACK, Node, finish, until},
+};
 
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
@@ -44,6 +47,16 @@ fn two_nodes_talk_with_quic_only() {
     bob.done("quit", &[]);
     let goodbye = ada.event_of("peer_disconnected", &bob.peer);
     assert!(goodbye.text("cause").contains("closed by peer"), "{goodbye:?}");
+}
+
+/// Here it is the program that answers, and not the kernel as with TCP.
+#[test]
+fn a_peer_that_stands_still_is_noticed_like_a_dead_link_and_met_again() {
+    let mut ada = quic_only("ada", &[]);
+    let mut bob = quic_only("bob", &["--bootstrap", &ada.addr]);
+    ada.meets(&bob);
+    bob.meets(&ada);
+    is_noticed_and_met_again(&mut ada, &mut bob, limits::DEAD_LINK);
 }
 
 #[test]

@@ -17,7 +17,6 @@ fn main() -> Result<()> {
     };
     let Built { transport, driver, .. } = build(&Keypair::generate_ed25519(), carriers)?;
     EXECUTOR.spawn(driver).detach();
-    EXECUTOR.spawn(futures_timer::drive()).detach();
     let spawn = |task| EXECUTOR.spawn(task).detach();
-    smol::future::block_on(EXECUTOR.run(peer::run(transport, addr, spawn)))
+    futures_timer::block_on(EXECUTOR.run(peer::run(transport, addr, spawn)))
 }

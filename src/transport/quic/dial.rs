@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_io::Timer;
 use futures::future::poll_fn;
+use futures_timer::Delay;
 use libp2p::PeerId;
 use quinn_proto::ClientConfig;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -60,7 +60,7 @@ pub(super) async fn punch(
     }
     let expectation = Expectation { endpoint: &endpoint, remote };
     let late = async {
-        Timer::after(limits::PUNCH_TIMEOUT).await;
+        Delay::new(limits::PUNCH_TIMEOUT).await;
         Err(Error::Punch { addr: target.to_string(), after: limits::PUNCH_TIMEOUT })
     };
     let arrived = async { Ok(expectation.arrived().await) };
@@ -102,7 +102,7 @@ impl Expectation<'_> {
                 // The next one may find a route.
                 log::trace!("a punch packet to {} is lost: {error}", self.remote);
             }
-            Timer::after(Duration::from_millis(fastrand::u64(shortest..=longest))).await;
+            Delay::new(Duration::from_millis(fastrand::u64(shortest..=longest))).await;
         }
     }
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 
 use super::core::Meta;
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// Bytes of a datagram's buffer without GRO: more than an Ethernet frame carries.
 const DATAGRAM_BYTES: usize = 1500;
@@ -89,10 +89,9 @@ impl Socket {
         self.io.get_ref().send_to(bytes, to).map(|_| ())
     }
 
-    /// Done when [`Self::send`] may work again. To be kept and polled, not made anew at each poll: `async_io`
-    /// would forget since when it waits.
-    pub(super) fn writable(&self) -> WritableOwned<UdpSocket> {
-        Arc::clone(&self.io).writable_owned()
+    /// Done when [`Self::send`] may work again.
+    pub(super) fn writable(&self) -> Readiness<WritableOwned<UdpSocket>> {
+        Readiness::new(Arc::clone(&self.io).writable_owned())
     }
 }
 
@@ -104,7 +103,7 @@ pub(super) struct Receiver {
     metas: [RecvMeta; limits::QUIC_RECEIVE_BUFFERS],
     /// There was nothing to receive: done when there may be. Saves asking the kernel whenever the driver was
     /// woken for other reasons.
-    empty: Option<ReadableOwned<UdpSocket>>,
+    empty: Option<Readiness<ReadableOwned<UdpSocket>>>,
 }
 
 impl Receiver {
@@ -138,7 +137,7 @@ impl Receiver {
             match socket.state.recv(socket.io.get_ref().into(), &mut slices, &mut self.metas) {
                 Ok(count) => break count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty = Some(Arc::clone(&socket.io).readable_owned());
+                    self.empty = Some(Readiness::new(Arc::clone(&socket.io).readable_owned()));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
