@@ -109,8 +109,9 @@ const _: () = assert!(MEMBER_SILENCE.as_secs() > 3 * PRESENCE_REPEAT.as_secs());
 /// Connections that are established at once, in both directions. At about 80 kB each: 8 MB.
 pub const CONNECTIONS: u32 = 100;
 
-/// Connections to one peer: two happen when both dial at the same time.
-pub const CONNECTIONS_PER_PEER: u32 = 2;
+/// Connections to one peer: two happen when both dial at the same time, as many through relays, and a direct one
+/// that comes of it may be two as well.
+pub const CONNECTIONS_PER_PEER: u32 = 5;
 
 /// How long two connections to one peer are left alone: identify and the exchange of subscriptions are done
 /// by then.

@@ -7,6 +7,7 @@ pub mod crowd;
 mod feed;
 pub mod gate;
 mod gossip;
+mod holes;
 mod links;
 pub mod peers;
 mod reach;
@@ -36,6 +37,7 @@ use self::{
     behaviour::{Again, Behaviour, BehaviourEvent},
     company::Company,
     gossip::Outgoing,
+    holes::Holes,
     links::Links,
     peers::Bootstraps,
 };
@@ -68,6 +70,8 @@ pub struct Node {
     links: Links,
     company: Company,
     relays: Relays,
+    holes: Holes,
+    executor: Arc<Executor<'static>>,
     /// The node is there for others, at an address that they know.
     is_relay: bool,
     inbox: Inbox,
@@ -115,6 +119,7 @@ enum Turn {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Request(Request),
     Saved(io::Result<()>),
+    Hole(holes::Turn),
     Timer,
 }
 
@@ -129,9 +134,13 @@ impl Node {
         let Built { transport, driver, relay, .. } =
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
         executor.spawn(driver).detach();
+        let streams = libp2p_stream::Behaviour::new();
+        let holes =
+            Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
         let again = Again::default();
-        let behaviour = Behaviour::new(&key, config, relay, &again).map_err(StartError::Gossip)?;
-        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
+        let behaviour = Behaviour::new(&key, config, relay, streams, &again).map_err(StartError::Gossip)?;
+        let tasks = executor.clone();
+        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| tasks.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS);
@@ -158,6 +167,8 @@ impl Node {
             links: Links::default(),
             company: Company::new(config, peer, now),
             relays: Relays::new(config.relays.iter().cloned(), now),
+            holes,
+            executor,
             is_relay: config.is_relay,
             inbox,
             outgoing: None,
@@ -195,6 +206,7 @@ impl Node {
                     self.on_request(request);
                 }
                 Some(Turn::Saved(result)) => self.on_saved(result),
+                Some(Turn::Hole(turn)) => self.on_hole(turn),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -213,7 +225,7 @@ impl Node {
             self.timer_due = due;
             self.timer.set(due);
         }
-        let Self { swarm, inbox, timer, timer_due, outgoing, company, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, company, holes, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
             match outgoing.is_some() {
@@ -227,9 +239,14 @@ impl Node {
             Some(Turn::Timer)
         };
         let saved = async { Some(Turn::Saved(company.saved().await)) };
+        let hole = async { Some(Turn::Hole(holes.turn().await)) };
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
-        future::or(stop, future::race(swarm, future::race(request, future::or(timer, saved)))).await
+        future::or(
+            stop,
+            future::race(swarm, future::race(request, future::or(timer, future::or(saved, hole)))),
+        )
+        .await
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -241,6 +258,7 @@ impl Node {
             .chain(self.links.next_due())
             .chain(self.company.next_due())
             .chain(self.relays.next_due())
+            .chain(self.holes.next_due())
             .chain([self.expire_due])
             .min()
     }
@@ -251,6 +269,7 @@ impl Node {
         self.close_surplus(now);
         self.keep_company(now);
         self.keep_reservations(now);
+        self.make_holes(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {

@@ -57,10 +57,16 @@ pub fn event(event: &Event) -> String {
         Event::Started(me) => who_am_i(Object::event("started"), me).text("version", VERSION).line(),
         Event::Listening(addr) => Object::event("listening").show("addr", addr).line(),
         Event::ListeningStopped(addr) => Object::event("listening_stopped").show("addr", addr).line(),
-        Event::PeerConnected { peer, addr, inbound } => Object::event("peer_connected")
+        Event::PeerConnected { peer, addr, inbound, is_relayed } => Object::event("peer_connected")
             .show("peerId", peer)
             .show("addr", addr)
             .text("direction", direction(*inbound))
+            .text("path", path(*is_relayed))
+            .line(),
+        Event::PathChanged { peer, addr, is_relayed } => Object::event("peer_path")
+            .show("peerId", peer)
+            .show("addr", addr)
+            .text("path", path(*is_relayed))
             .line(),
         Event::PeerDisconnected { peer, cause } => {
             Object::event("peer_disconnected").show("peerId", peer).text("cause", cause).line()
@@ -303,6 +309,7 @@ fn peer_info(info: &PeerInfo) -> String {
         .maybe("nick", info.nick.as_ref())
         .array("addrs", info.addrs.iter().map(|addr| string(&addr.to_string())))
         .text("direction", direction(info.inbound))
+        .text("path", path(info.is_relayed))
         .maybe_number("rttMs", info.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0))
         .maybe("agent", info.agent.as_ref())
         .line()
@@ -337,6 +344,10 @@ fn stats(object: Object, stats: &Stats) -> Object {
         .number("knownPeers", stats.known)
         .number("dhtRoutes", stats.routes)
         .number("uptimeMs", stats.uptime.as_millis())
+}
+
+fn path(is_relayed: bool) -> &'static str {
+    if is_relayed { "relayed" } else { "direct" }
 }
 
 fn direction(inbound: bool) -> &'static str {

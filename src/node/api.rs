@@ -96,7 +96,9 @@ pub enum Event {
     /// It does so no longer.
     ListeningStopped(Multiaddr),
     /// A peer is connected (reported for its first connection).
-    PeerConnected { peer: PeerId, addr: Multiaddr, inbound: bool },
+    PeerConnected { peer: PeerId, addr: Multiaddr, inbound: bool, is_relayed: bool },
+    /// A peer is now reached directly, or only through a relay, and it was the other way before.
+    PathChanged { peer: PeerId, addr: Multiaddr, is_relayed: bool },
     /// A peer is no longer connected (reported for its last connection).
     PeerDisconnected { peer: PeerId, cause: String },
     /// Somebody is in a room.
@@ -143,6 +145,8 @@ pub struct PeerInfo {
     pub addrs: Vec<Multiaddr>,
     /// Whether it dialled us.
     pub inbound: bool,
+    /// Whether all of them go through relays.
+    pub is_relayed: bool,
     /// The latest round-trip time.
     pub rtt: Option<Duration>,
     /// What program it says it is.

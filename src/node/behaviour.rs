@@ -42,6 +42,8 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) relay: relay::client::Behaviour,
+    /// For protocols that need no more than a stream.
+    streams: libp2p_stream::Behaviour,
     #[cfg(feature = "relay-server")]
     relay_server: Toggle<relay::Behaviour>,
     #[cfg(feature = "mdns")]
@@ -57,6 +59,7 @@ impl Behaviour {
         key: &Keypair,
         config: &Config,
         relay: relay::client::Behaviour,
+        streams: libp2p_stream::Behaviour,
         again: &Again,
     ) -> Result<Self, String> {
         let (authenticity, mode) = match config.plain {
@@ -83,6 +86,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             relay,
+            streams,
             #[cfg(feature = "relay-server")]
             relay_server: config.is_relay.then(|| relay_server(key)).into(),
             #[cfg(feature = "mdns")]

@@ -119,6 +119,16 @@ impl Company {
     }
 }
 
+/// How a connection came to be.
+pub(super) enum Way<'a> {
+    /// The peer dialled us.
+    In,
+    /// It did, and could not have without help.
+    Helped,
+    /// We dialled this address.
+    Out(&'a Multiaddr),
+}
+
 /// Everything else, as the wishes see it.
 struct Surroundings<'a> {
     book: &'a Book,
@@ -260,12 +270,16 @@ impl Node {
         self.candidate(room, peer, now);
     }
 
-    /// There is a connection. `dialled`: where, if we did.
-    pub(super) fn met(&mut self, peer: PeerId, id: ConnectionId, dialled: Option<&Multiaddr>, now: Instant) {
+    /// There is a connection.
+    pub(super) fn met(&mut self, peer: PeerId, id: ConnectionId, way: Way<'_>, now: Instant) {
+        let dialled = match way {
+            Way::In | Way::Helped => None,
+            Way::Out(addr) => Some(addr),
+        };
         self.company.dialing.remove(&id);
         self.company.book.connected(peer, dialled, now);
         #[cfg(feature = "kad")]
-        if dialled.is_none()
+        if let Way::In = way
             && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
         {
             // Somebody could reach us. Who else can is for them to judge, by our addresses.

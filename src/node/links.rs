@@ -18,6 +18,7 @@ use super::{
     Node,
     api::{Event, PeerInfo, Refusal},
     behaviour::BehaviourEvent,
+    company::Way,
     crowd::{Link, Worth},
     dial_trouble, jitter, peers,
 };
@@ -67,6 +68,16 @@ impl Links {
         self.peers.contains_key(peer)
     }
 
+    /// Whether a peer is connected, and only through relays.
+    pub(super) fn is_relayed(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(Peer::is_relayed)
+    }
+
+    /// One of its addresses there, if so.
+    fn relayed_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
+        self.peers.get(peer).filter(|link| link.is_relayed())?.connections.values().next()
+    }
+
     /// Where we reached a connected peer, if we did.
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer)?.dialled.as_ref()
@@ -91,11 +102,16 @@ impl Links {
 }
 
 impl Peer {
-    /// All connections but the best: QUIC goes before TCP (one lost packet holds up one stream, and the
+    fn is_relayed(&self) -> bool {
+        self.connections.values().all(scope::is_circuit)
+    }
+
+    /// All connections but the best: direct ones go before those through relays, QUIC before TCP (one lost packet holds up one stream, and the
     /// connection survives a change of address), and an older one before a younger.
     fn surplus(&self) -> Vec<ConnectionId> {
         let is_tcp = |addr: &Multiaddr| !addr.iter().any(|part| part == Protocol::QuicV1);
-        let mut ids: Vec<_> = self.connections.iter().map(|(id, addr)| (is_tcp(addr), *id)).collect();
+        let rank = |addr: &Multiaddr| (scope::is_circuit(addr), is_tcp(addr));
+        let mut ids: Vec<_> = self.connections.iter().map(|(id, addr)| (rank(addr), *id)).collect();
         ids.sort();
         ids.into_iter().skip(1).map(|(_, id)| id).collect()
     }
@@ -180,6 +196,7 @@ impl Node {
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
                 self.on_closed(peer_id, connection_id, num_established, cause);
             }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed(address),
             SwarmEvent::ExternalAddrConfirmed { address } => {
                 log::info!("others can reach this node at {address}");
                 self.moved(Instant::now());
@@ -248,6 +265,7 @@ impl Node {
             nick: self.nick_in_any_room(peer),
             addrs: link.connections.values().cloned().collect(),
             inbound: link.inbound,
+            is_relayed: link.is_relayed(),
             rtt: link.rtt,
             agent: link.agent.clone(),
         };
@@ -259,6 +277,10 @@ impl Node {
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let (addr, inbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), false),
+            // Through a relay, the other end's address says nothing, and ours is the relay's.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
+                (local_addr.clone().with_p2p(peer).unwrap_or_else(|addr| addr), true)
+            }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
         };
         if !inbound {
@@ -268,6 +290,7 @@ impl Node {
         let is_wanted = self.links.asked.remove(&id).is_some();
         self.bootstraps.connected(id, peer, now);
         let known = self.links.peers.contains_key(&peer);
+        let (is_relayed, was_relayed) = (scope::is_circuit(&addr), self.links.is_relayed(&peer));
         let link = self.links.peers.entry(peer).or_insert_with(|| Peer {
             connections: HashMap::new(),
             inbound,
@@ -287,19 +310,35 @@ impl Node {
             let due = now + limits::SURPLUS_GRACE;
             self.links.surplus.get_or_insert(Surplus { due, messages: None });
         }
-        self.met(peer, id, Some(&addr).filter(|_| !inbound), now);
-        if !known {
+        let way = match inbound {
+            false => Way::Out(&addr),
+            // Who comes through a relay, or through a hole that we made, could not dial us.
+            true if is_relayed || was_relayed => Way::Helped,
+            true => Way::In,
+        };
+        self.met(peer, id, way, now);
+        self.path_opened(peer, is_relayed, inbound, now);
+        if was_relayed && !is_relayed {
+            log::info!("the connection to {peer} is direct now: {addr}");
+            self.feed.publish(Event::PathChanged { peer, addr, is_relayed });
+        } else if !known {
             log::info!("connected to {peer} at {addr}");
-            self.feed.publish(Event::PeerConnected { peer, addr, inbound });
+            self.feed.publish(Event::PeerConnected { peer, addr, inbound, is_relayed });
         }
     }
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String) {
         if left > 0 {
+            let was_relayed = self.links.is_relayed(&peer);
             if let Some(link) = self.links.peers.get_mut(&peer) {
                 link.connections.remove(&id);
             }
             self.rouse(peer);
+            if !was_relayed && let Some(addr) = self.links.relayed_at(&peer).cloned() {
+                log::info!("the connection to {peer} goes through a relay now: {addr}");
+                self.feed.publish(Event::PathChanged { peer, addr, is_relayed: true });
+                self.path_closed(peer, Instant::now());
+            }
             return;
         }
         log::info!("disconnected from {peer}: {cause}");
@@ -308,6 +347,7 @@ impl Node {
         self.neighbour_gone(&peer);
         self.bootstraps.disconnected(peer, now, jitter());
         self.parted(peer, now);
+        self.path_closed(peer, now);
         self.feed.publish(Event::PeerDisconnected { peer, cause });
     }
 

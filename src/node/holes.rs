@@ -1,0 +1,231 @@
+//! From a relayed connection to a direct one.
+//!
+//! Whoever was reached through the relay begins: the two agree on a moment ([`dcutr`]), and both dial. What is
+//! told is not trusted: only addresses that may be dialled are ([`crate::discovery::scope`]).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use async_channel::{Receiver, Sender};
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    multiaddr::Protocol,
+    swarm::dial_opts::{DialOpts, PeerCondition},
+};
+use libp2p_stream::{Control, IncomingStreams};
+
+use super::Node;
+use crate::{discovery::scope, limits, nat::dcutr};
+
+/// Direct connections in the making.
+pub(super) struct Holes {
+    control: Control,
+    incoming: IncomingStreams,
+    /// Peers that are connected through a relay only, and whom we reached or who reached us.
+    relayed: HashMap<PeerId, Attempt>,
+    /// Where others say they see us, the latest first.
+    observed: VecDeque<Multiaddr>,
+    tell: Sender<Agreed>,
+    agreed: Receiver<Agreed>,
+    /// Agreements under way.
+    running: usize,
+}
+
+#[derive(Default)]
+struct Attempt {
+    count: u32,
+    /// When to begin the next one, if that is ours.
+    due: Option<Instant>,
+}
+
+/// What a conversation about a direct connection came to.
+pub(super) struct Agreed {
+    peer: PeerId,
+    role: Role,
+    addrs: Result<Vec<Multiaddr>, dcutr::Error>,
+}
+
+/// Which part this node had in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// It was reached through the relay, and began.
+    B,
+    A,
+}
+
+/// Something for the node to do.
+pub(super) enum Turn {
+    Asked(PeerId, Stream),
+    Agreed(Agreed),
+}
+
+impl Holes {
+    pub(super) fn new(mut control: Control) -> Option<Self> {
+        let incoming = control.accept(dcutr::PROTOCOL).ok()?;
+        let (tell, agreed) = async_channel::bounded(limits::DCUTR_AT_ONCE);
+        Some(Holes {
+            control,
+            incoming,
+            relayed: HashMap::new(),
+            observed: VecDeque::new(),
+            tell,
+            agreed,
+            running: 0,
+        })
+    }
+
+    /// The next thing to do.
+    pub(super) async fn turn(&mut self) -> Turn {
+        let Self { incoming, agreed, .. } = self;
+        let asked = async {
+            match incoming.next().await {
+                Some((peer, stream)) => Turn::Asked(peer, stream),
+                None => std::future::pending().await,
+            }
+        };
+        let agreed = async {
+            match agreed.recv().await {
+                Ok(agreed) => Turn::Agreed(agreed),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        smol::future::or(agreed, asked).await
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if self.running >= limits::DCUTR_AT_ONCE {
+            return None;
+        }
+        self.relayed.values().filter_map(|attempt| attempt.due).min()
+    }
+}
+
+impl Node {
+    /// A connection to a peer is there.
+    pub(super) fn path_opened(&mut self, peer: PeerId, is_relayed: bool, is_inbound: bool, now: Instant) {
+        if !is_relayed {
+            self.holes.relayed.remove(&peer);
+        } else if self.links.is_relayed(&peer) {
+            let attempt = self.holes.relayed.entry(peer).or_default();
+            if is_inbound && attempt.count == 0 {
+                attempt.due = Some(now);
+            }
+        }
+    }
+
+    /// A connection to a peer is gone, and others may be left.
+    pub(super) fn path_closed(&mut self, peer: PeerId, now: Instant) {
+        if !self.links.has(&peer) {
+            self.holes.relayed.remove(&peer);
+        } else if self.links.is_relayed(&peer) {
+            // A direct one is lost: make another. Both may begin, since nobody knows who noticed.
+            let attempt = self.holes.relayed.entry(peer).or_default();
+            attempt.due.get_or_insert(now);
+        }
+    }
+
+    /// Somebody says that he sees us there.
+    pub(super) fn observed(&mut self, addr: Multiaddr) {
+        if scope::is_circuit(&addr) {
+            return;
+        }
+        let observed = &mut self.holes.observed;
+        observed.retain(|known| *known != addr);
+        observed.push_front(addr);
+        observed.truncate(limits::DCUTR_ADDRESSES);
+    }
+
+    /// Begins what is due.
+    pub(super) fn make_holes(&mut self, now: Instant) {
+        while self.holes.running < limits::DCUTR_AT_ONCE {
+            let due =
+                self.holes.relayed.iter_mut().find(|(_, attempt)| attempt.due.is_some_and(|due| due <= now));
+            let Some((peer, attempt)) = due else { return };
+            attempt.count += 1;
+            attempt.due = dcutr::retry(attempt.count).map(|delay| now + delay);
+            let (peer, own, mut control) = (*peer, self.punchable(), self.holes.control.clone());
+            self.agree(peer, Role::B, async move {
+                let stream = control.open_stream(peer, dcutr::PROTOCOL).await;
+                dcutr::initiate(stream.map_err(std::io::Error::other)?, &own).await
+            });
+        }
+    }
+
+    pub(super) fn on_hole(&mut self, turn: Turn) {
+        match turn {
+            Turn::Asked(peer, stream) => {
+                // A direct connection needs no help, and there is a bound.
+                if self.links.is_relayed(&peer) && self.holes.running < limits::DCUTR_AT_ONCE {
+                    let own = self.punchable();
+                    self.agree(peer, Role::A, async move { dcutr::respond(stream, &own).await });
+                }
+            }
+            Turn::Agreed(Agreed { peer, role, addrs }) => {
+                self.holes.running -= 1;
+                match addrs {
+                    Ok(addrs) => self.dial_through(peer, role, addrs),
+                    Err(e) => log::debug!("no direct connection to {peer} was agreed upon: {e}"),
+                }
+            }
+        }
+    }
+
+    fn agree(
+        &mut self,
+        peer: PeerId,
+        role: Role,
+        part: impl Future<Output = Result<Vec<Multiaddr>, dcutr::Error>> + Send + 'static,
+    ) {
+        self.holes.running += 1;
+        let tell = self.holes.tell.clone();
+        let told = async move {
+            let addrs = part.await;
+            // The node may have ended.
+            let _ = tell.send(Agreed { peer, role, addrs }).await;
+        };
+        self.executor.spawn(told).detach();
+    }
+
+    /// Dials now, as the other side does.
+    fn dial_through(&mut self, peer: PeerId, role: Role, mut addrs: Vec<Multiaddr>) {
+        let networks = self.company.book.networks();
+        addrs.retain(|addr| !scope::is_circuit(addr) && networks.may_dial(addr));
+        if !self.links.is_relayed(&peer) || addrs.is_empty() {
+            return log::debug!("no direct connection to {peer}: it names no address to dial");
+        }
+        log::debug!("dialling {peer} directly at {addrs:?}");
+        let opts = |addrs| DialOpts::peer_id(peer).addresses(addrs).condition(PeerCondition::Always);
+        let is_quic = |addr: &&Multiaddr| addr.iter().any(|part| part == Protocol::QuicV1);
+        let quic: Vec<Multiaddr> = addrs.iter().filter(is_quic).cloned().collect();
+        let mut dials = match role {
+            Role::A => vec![opts(addrs).build()],
+            Role::B => vec![opts(addrs).override_role().build()],
+        };
+        // With QUIC the one who is dialled only opens its NAT, and the other one dials. Where our NAT gives each
+        // destination another port, that one dials in vain; the way from here is open if its NAT lets us in.
+        if role == Role::B && !quic.is_empty() {
+            dials.push(opts(quic).build());
+        }
+        for dial in dials {
+            if let Err(e) = self.swarm.dial(dial) {
+                log::debug!("no direct connection to {peer}: {e}");
+            }
+        }
+    }
+
+    /// Where others may try to reach this node through its NAT, or inside of it.
+    fn punchable(&self) -> Vec<Multiaddr> {
+        let mut addrs: Vec<Multiaddr> = Vec::new();
+        let own = self.own_addresses();
+        for addr in self.holes.observed.iter().chain(&own).filter(|addr| !scope::is_circuit(addr)) {
+            if !addrs.contains(addr) {
+                addrs.push(addr.clone());
+            }
+        }
+        addrs.truncate(limits::DCUTR_ADDRESSES);
+        addrs
+    }
+}
