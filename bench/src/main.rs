@@ -3,12 +3,14 @@
 mod footprint;
 mod gossip;
 mod interop;
+mod lab;
 mod link;
 mod mesh;
 mod node;
 mod process;
 mod program;
 mod relay;
+mod rooms;
 mod scratch;
 mod table;
 mod tally;
@@ -32,6 +34,7 @@ enum Command {
     Footprint(footprint::Args),
     Interop(interop::Args),
     Link(link::Args),
+    Rooms(rooms::Args),
     Transport(transport::Args),
 }
 
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),
         Command::Link(args) => link::run(args),
+        Command::Rooms(args) => rooms::run(args),
         Command::Transport(args) => transport::run(args),
     };
     match done {
