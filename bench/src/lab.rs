@@ -1,21 +1,25 @@
 //! A network of namespaces for programs that shall meet as strangers do: each host has a network stack of its own.
 //!
 //! ```text
-//!   PREFIX-hub   bridge "wan"                       bridge "home" ...
-//!                ├─ p0          ├─ p1               ├─ p2       ├─ p3      ends of veth pairs; counted here
-//! ───────────────┼──────────────┼───────────────────┼───────────┼────────
-//!                eth0           eth0                eth1        eth0       the hosts' ends; addresses are here
-//!   PREFIX-a ────┘  PREFIX-gw ──┴───────────────────┘           └──── PREFIX-b
+//!   PREFIX-hub   routes between uplinks: the Internet         bridge "home": one segment
+//!                p0              p1              p2           ├─ p3         ├─ p4      counted here
+//! ───────────────┼───────────────┼───────────────┼────────────┼─────────────┼───────
+//!                eth0            eth0            eth0         eth1          eth0       the hosts' ends
+//!   PREFIX-a ────┘  PREFIX-b ────┘  PREFIX-gw ───┴────────────┘             └──── PREFIX-c
 //! ```
 //!
-//! Every cable hangs between a host and a bridge in the hub, which has no addresses. Nothing leads out: no cable
-//! ends in the machine's own namespace, and no host has a default route unless it is given one. PREFIX is this
-//! process' own, so that several labs can stand at once.
+//! Every cable hangs between a host and the hub. An uplink ends at the hub's router, in a /24 and a /48 of its own;
+//! other cables end at a bridge, and the hub has no address there. Nothing leads out: no cable ends in the machine's
+//! own namespace, and the hub knows no way but to its hosts. PREFIX is this process' own, so that several labs can
+//! stand at once.
+//!
+//! A bridge is for few hosts. Linux has one table of neighbours for all namespaces together (`gc_thresh3`, 1024
+//! entries by default): 30 hosts that all talk with each other on one segment overflow it, and packets are lost.
 //!
 //! Whatever becomes of the bench, the lab is taken down: by a janitor, a shell that reads a pipe of which the bench
 //! holds the other end, and acts when that closes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -60,6 +64,7 @@ pub(crate) struct Cable {
     host: Host,
     /// Its name in the host.
     interface: String,
+    hub: Host,
     /// Its name in the hub.
     port: String,
 }
@@ -116,10 +121,40 @@ impl Lab {
         let janitor = janitor.stderr(Stdio::null()).process_group(0).spawn().context("cannot start sh")?;
         let lab = Lab { prefix, janitor, cables: 0 };
         lab.space(&lab.hub())?;
+        // A cable that is cut and mended is as it was.
+        let router = "echo 1 >/proc/sys/net/ipv4/ip_forward
+            echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+            echo 1 >/proc/sys/net/ipv6/conf/all/keep_addr_on_down";
+        lab.shell(&lab.hub(), router)?;
         Ok(lab)
     }
 
+    /// A new cable between a host and the Internet, on which the host has the first address of `v4`/24 and of `v6`/48.
+    /// It is up, and the addresses can be used, when this returns.
+    pub(crate) fn uplink(
+        &mut self,
+        host: &Host,
+        interface: &str,
+        v4: Ipv4Addr,
+        v6: Ipv6Addr,
+    ) -> Result<(Cable, [IpAddr; 2])> {
+        let nets = [(IpAddr::V4(v4), 24), (IpAddr::V6(v6), 48)];
+        let [ours, routers] = [1, 254].map(|last| nets.map(|(net, len)| (nth(net, last), len)));
+        let cable = self.cable(host, interface, None, &ours)?;
+        let (hub, port, space) = (self.hub().space, &cable.port, &host.space);
+        for (router, len) in routers {
+            let nodad = if router.is_ipv6() { " nodad" } else { "" };
+            ip(&[
+                &format!("-n {hub} addr add {router}/{len} dev {port}{nodad}"),
+                // From the hub no way leads on.
+                &format!("-n {space} route add default via {router} dev {interface}"),
+            ])?;
+        }
+        Ok((cable, ours.map(|(ip, _)| ip)))
+    }
+
     /// A new segment: whoever is plugged in hears all of the others.
+    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn bridge(&self, name: &str) -> Result<()> {
         // Without snooping: multicast reaches everybody, as over a simple switch.
         ip(&[
@@ -137,6 +172,7 @@ impl Lab {
 
     /// A new cable between a host and a bridge, with addresses and their prefix lengths for the host's end. It is up,
     /// and the addresses can be used, when this returns.
+    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn plug(
         &mut self,
         host: &Host,
@@ -144,13 +180,26 @@ impl Lab {
         bridge: &str,
         addrs: &[(IpAddr, u8)],
     ) -> Result<Cable> {
+        self.cable(host, interface, Some(bridge), addrs)
+    }
+
+    fn cable(
+        &mut self,
+        host: &Host,
+        interface: &str,
+        bridge: Option<&str>,
+        addrs: &[(IpAddr, u8)],
+    ) -> Result<Cable> {
         let (hub, port) = (self.hub().space, format!("p{}", self.cables));
         self.cables += 1;
         let space = &host.space;
         let mut steps = vec![
             format!("link add {port} netns {hub} type veth peer name {interface} netns {space}"),
-            format!("-n {hub} link set {port} master {bridge} up"),
+            format!("-n {hub} link set {port} up"),
         ];
+        if let Some(bridge) = bridge {
+            steps.push(format!("-n {hub} link set {port} master {bridge}"));
+        }
         for (addr, len) in addrs {
             // Nobody else has it: there is nothing to wait for.
             let nodad = if addr.is_ipv6() { " nodad" } else { "" };
@@ -158,8 +207,8 @@ impl Lab {
         }
         steps.push(format!("-n {space} link set {interface} up"));
         ip(&steps.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let cable = Cable { host: host.clone(), interface: interface.to_owned(), port };
-        cable.wait_until("UP")?;
+        let cable = Cable { host: host.clone(), interface: interface.to_owned(), hub: self.hub(), port };
+        cable.wait_until(true)?;
         Ok(cable)
     }
 
@@ -200,7 +249,12 @@ impl Lab {
                 done
             done
             ip link set lo up";
-        let done = self.command(host, Path::new("sh")).args(["-ec", quiet]).output()?;
+        self.shell(host, quiet)
+    }
+
+    /// Runs a few lines of shell on a host.
+    fn shell(&self, host: &Host, lines: &str) -> Result<()> {
+        let done = self.command(host, Path::new("sh")).args(["-ec", lines]).output()?;
         ensure!(done.status.success(), "{}: {}", host.space, String::from_utf8_lossy(&done.stderr).trim());
         Ok(())
     }
@@ -215,18 +269,18 @@ impl Drop for Lab {
 }
 
 impl Cable {
-    /// Pulls the plug.
+    /// Pulls the plug. The host keeps its addresses and routes, as a real one does.
     #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn cut(&self) -> Result<()> {
         self.set("down")?;
-        self.wait_until("DOWN")
+        self.wait_until(false)
     }
 
-    /// Puts it back in. IPv6 addresses other than the link-local one are gone: the kernel drops them with the link.
+    /// Puts it back in.
     #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn mend(&self) -> Result<()> {
         self.set("up")?;
-        self.wait_until("UP")
+        self.wait_until(true)
     }
 
     /// Makes what the host sends late by `delay`, give or take `jitter`, and loses a share of it (0 to 1).
@@ -251,21 +305,30 @@ impl Cable {
     }
 
     fn set(&self, state: &str) -> Result<()> {
-        ip(&[&format!("-n {} link set {} {state}", self.host.space, self.interface)])
+        ip(&[&format!("-n {} link set {} {state}", self.hub.space, self.port)])
     }
 
-    fn wait_until(&self, state: &str) -> Result<()> {
+    /// Waits until the host sees that the cable is up, or that it is not.
+    fn wait_until(&self, up: bool) -> Result<()> {
         let deadline = Instant::now() + PROMPTLY;
         loop {
             let links = links(&self.host)?;
             let found = links.iter().find(|link| link["ifname"] == self.interface.as_str());
             let found = found.and_then(|link| link["operstate"].as_str()).unwrap_or_default();
-            if found == state {
+            if (found == "UP") == up {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "{} of {} stays {found}", self.interface, self.host.space);
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+/// The `last`-th address of a network.
+fn nth(net: IpAddr, last: u8) -> IpAddr {
+    match net {
+        IpAddr::V4(net) => Ipv4Addr::from_bits(net.to_bits() + u32::from(last)).into(),
+        IpAddr::V6(net) => Ipv6Addr::from_bits(net.to_bits() + u128::from(last)).into(),
     }
 }
 
@@ -305,17 +368,15 @@ mod tests {
             return Ok(());
         }
         let mut lab = Lab::new()?;
-        lab.bridge("wan")?;
-        let mut plug = |n: u8| -> Result<(Host, Cable)> {
+        lab.bridge("home")?;
+        let mut build = |n: u8| -> Result<(Host, Cable)> {
             let host = lab.host(&format!("h{n}"))?;
-            let addrs = [
-                (IpAddr::from([11, 0, n, 1]), 8),
-                (IpAddr::from([0x2001, 0xdb8, n.into(), 0, 0, 0, 0, 1]), 32),
-            ];
-            let cable = lab.plug(&host, "eth0", "wan", &addrs)?;
+            let v6 = Ipv6Addr::from([0x2001, 0xdb8, n.into(), 0, 0, 0, 0, 0]);
+            let (cable, _) = lab.uplink(&host, "eth0", [11, 0, n, 0].into(), v6)?;
+            lab.plug(&host, "eth1", "home", &[([10, 0, 0, n].into(), 24)])?;
             Ok((host, cable))
         };
-        let ((a, cable), _b) = (plug(1)?, plug(2)?);
+        let ((a, cable), _b) = (build(1)?, build(2)?);
         // A shell is all that is there for certain: the kernel refuses a connection at once where it gets through.
         let reaches = |addr: &str| -> Result<bool> {
             let connect = format!("exec 3<>/dev/tcp/{addr}/9");
@@ -323,14 +384,14 @@ mod tests {
             Ok(String::from_utf8_lossy(&done.stderr).contains("refused"))
         };
         let before = lab.counters(&[&cable])?;
-        assert!(reaches("11.0.2.1")? && reaches("2001:db8:2::1")?);
+        assert!(reaches("11.0.2.1")? && reaches("2001:db8:2::1")? && reaches("10.0.0.2")?);
         assert!(!reaches("192.0.2.1")?, "nothing leads out");
         let spent = lab.counters(&[&cable])?[0].since(before[0]);
         assert!(spent.packets >= 4 && spent.ip_bytes() < spent.bytes, "{spent:?}");
         cable.cut()?;
-        assert!(!reaches("11.0.2.1")?);
+        assert!(!reaches("11.0.2.1")? && reaches("10.0.0.2")?);
         cable.mend()?;
-        assert!(reaches("11.0.2.1")?);
+        assert!(reaches("11.0.2.1")? && reaches("2001:db8:2::1")?);
         let prefix = lab.prefix.clone();
         assert_eq!(spaces(&prefix), 3);
         // Somebody who would stay.

@@ -86,7 +86,7 @@ impl Node {
         Self::start_logged(name, command, tap, None)
     }
 
-    /// As [`Node::start`]; all of its standard error goes to `log`, too.
+    /// As [`Node::start`]; all of its standard error goes to `log`, too, each line with its time in seconds.
     pub(crate) fn start_logged(
         name: &str,
         mut command: Command,
@@ -108,7 +108,7 @@ impl Node {
         std::thread::spawn(move || read_events(BufReader::with_capacity(64 * 1024, stdout), &sender, tap));
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&tail);
-        std::thread::spawn(move || keep_tail(BufReader::new(stderr), &kept, log));
+        std::thread::spawn(move || keep_tail(BufReader::new(stderr), &kept, started_at, log));
         Ok(Node {
             name: name.to_owned(),
             child,
@@ -301,11 +301,11 @@ fn read_events(mut stdout: impl BufRead, events: &Sender<Event>, mut tap: Option
     }
 }
 
-fn keep_tail(stderr: impl BufRead, tail: &Mutex<VecDeque<String>>, mut log: Option<File>) {
+fn keep_tail(stderr: impl BufRead, tail: &Mutex<VecDeque<String>>, start: Instant, mut log: Option<File>) {
     for line in stderr.lines().map_while(Result::ok) {
         if let Some(log) = &mut log {
             // Without a log the experiment is as good as with one.
-            let _ = writeln!(log, "{line}");
+            let _ = writeln!(log, "{:8.3} {line}", start.elapsed().as_secs_f64());
         }
         let Ok(mut tail) = tail.lock() else { return };
         if tail.len() == STDERR_TAIL {

@@ -3,11 +3,11 @@
 //! ```text
 //!   member 0   member 1   member 2   member 3 ...      room 0: members 0, 3, 6 ...; room 1: 1, 4, 7 ...
 //!       └──────────┴─────┬────┴──────────┘
-//!            one switch: the Internet (or, with --lan, a house)
+//!             a router: the Internet
 //!                        │
 //!                   fixed point (warren relay), in no room
 //! ```
-//! Every host is a network namespace (`lab.rs`). On the Internet each has public addresses in networks of its own.
+//! Every host is a network namespace (`lab.rs`) with public addresses in networks of its own, IPv4 and IPv6.
 
 mod ear;
 mod world;
@@ -49,19 +49,16 @@ pub(crate) struct Args {
     /// members that leave, and that join instead; at most a third (default 5)
     #[argh(option, default = "5")]
     churn: usize,
-    /// seconds of rest before the idle time (default 60)
-    #[argh(option, default = "60")]
-    settle: u64,
+    /// seconds of rest before the idle time (default 60, with --quick 5)
+    #[argh(option)]
+    settle: Option<u64>,
     /// seconds of idle time that are measured; 0 leaves them out (default 120)
     #[argh(option, default = "120")]
     idle: u64,
     /// do not wait for the address books of members that stay: newcomers get those of members that left, the reboot
-    /// is a clean one, and the rest before the idle time is short
+    /// is a clean one
     #[argh(switch)]
     quick: bool,
-    /// all are in one private network
-    #[argh(switch)]
-    lan: bool,
     /// members use TCP only
     #[argh(switch)]
     tcp_only: bool,
@@ -86,8 +83,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let warren = program::warren(args.warren.clone(), Data::Envelope, Profile::Measured)?;
-    let place = if args.lan { "one private network" } else { "public addresses" };
-    println!("rooms: {} members of {} rooms, {place}", args.nodes, args.rooms);
+    println!("rooms: {} members of {} rooms, each in a network of its own", args.nodes, args.rooms);
     let mut world = World::new(&args, warren)?;
     let mut failures = Vec::new();
     start(&args, &mut world, &mut failures)?;
@@ -167,7 +163,7 @@ fn reboot(args: &Args, world: &mut World, failures: &mut Vec<String>) -> Result<
 
 /// D: nobody says anything.
 fn idle(args: &Args, world: &mut World) -> Result<()> {
-    let settle = Duration::from_secs(if args.quick { args.settle.min(5) } else { args.settle });
+    let settle = Duration::from_secs(args.settle.unwrap_or(if args.quick { 5 } else { 60 }));
     println!("\nD: {} s of silence, after {settle:?} of rest", args.idle);
     eprintln!("  nobody says anything for {} s", settle.as_secs() + args.idle);
     std::thread::sleep(settle);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -113,23 +113,12 @@ impl World {
             fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
         }
         let mut lab = Lab::new()?;
-        lab.bridge("wan")?;
         let mut place = |name: &str, number: u8| -> Result<Place> {
             let host = lab.host(name)?;
-            let n = u16::from(number);
-            // On the Internet: a /24 and a /48 of its own, and the switch in the place of all routers.
-            let addrs: [(IpAddr, u8); 2] = match args.lan {
-                true => [
-                    (IpAddr::from([10, 9, 0, number]), 24),
-                    (IpAddr::from([0xfd00, 9, 0, 0, 0, 0, 0, n]), 64),
-                ],
-                false => [
-                    (IpAddr::from([11, 0, number, 1]), 8),
-                    (IpAddr::from([0x2001, 0xdb8, n, 0, 0, 0, 0, 1]), 32),
-                ],
-            };
-            let cable = lab.plug(&host, "eth0", "wan", &addrs)?;
-            Ok(Place { host, cable, ip: addrs[0].0, state_dir: scratch.state_dir(name)? })
+            // Networks of its own, which no limit for peers of one network can mistake for another's.
+            let v6 = Ipv6Addr::from([0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 0]);
+            let (cable, [ip, _]) = lab.uplink(&host, "eth0", [11, 0, number, 0].into(), v6)?;
+            Ok(Place { host, cable, ip, state_dir: scratch.state_dir(name)? })
         };
         let fixed_point = place("fixed", 1)?;
         let members = 0..args.nodes + args.churn;
