@@ -4,6 +4,9 @@
 //! So an address that we were told must be one that means the same to everybody (a public one), or lie in a
 //! network that this machine is in, or that the operator named with `--lan`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -177,6 +180,12 @@ impl Networks {
             Kind::Local => self.is_ours(ip),
             Kind::Public | Kind::Nobody => false,
         }
+    }
+
+    /// Whether a machine is this one or in a network of ours, public or not.
+    pub fn is_on_link(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_loopback() || self.prefixes.iter().any(|prefix| prefix.contains(ip))
     }
 
     fn is_ours(&self, ip: IpAddr) -> bool {

@@ -281,7 +281,7 @@ impl Node {
             DialError::DialPeerConditionFalse(_) => return,
             DialError::WrongPeerId { address, .. } => {
                 book.somebody_else_at(peer, address);
-                book.failed(peer, [address], now, jitter());
+                book.failed(peer, [], now, jitter());
             }
             DialError::Transport(tried) => {
                 book.failed(peer, tried.iter().map(|(addr, _)| addr), now, jitter());
@@ -339,9 +339,10 @@ impl Node {
 
     pub(super) fn on_saved(&mut self, result: io::Result<()>) {
         self.company.saving = None;
-        if let Err(e) = result {
+        if let Err(e) = result
+            && self.company.saves.failed(Instant::now())
+        {
             log::warn!("the address book cannot be written, the node goes on: {e}");
-            self.company.saves.failed(Instant::now());
         }
     }
 
@@ -369,6 +370,7 @@ impl Node {
             match self.swarm.dial(opts) {
                 Ok(()) => {
                     log::debug!("dialling {peer}, who is wanted");
+                    // The swarm says so too, and later.
                     self.company.book.dialing(peer);
                     self.company.dialing.insert(id, peer);
                 }

@@ -81,7 +81,7 @@ pub fn verdict(links: &[Link], networks: &Networks, now: Instant) -> Verdict {
         left.retain(|link| link.peer != worst);
         verdict.go.push(worst);
     }
-    if left.len() > limits::CONNECTIONS_LOW {
+    if left.len() > limits::CONNECTIONS_HIGH {
         let is_young = |link: &&&Link| link.worth != Worth::Protected && age(link) < limits::CONNECTION_YOUNG;
         verdict.again = left.iter().filter(is_young).map(|link| link.since + limits::CONNECTION_YOUNG).min();
     }
@@ -157,3 +157,186 @@ impl fmt::Display for Denied {
 }
 
 impl std::error::Error for Denied {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn peer(n: usize) -> PeerId {
+        let mut bytes = vec![0x12, 0x20];
+        bytes.extend([0; 24]);
+        bytes.extend((n as u64).to_be_bytes());
+        PeerId::from_bytes(&bytes).expect("a SHA-256 multihash")
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// A connection of a network of its own.
+    fn link(n: usize, now: Instant) -> Link {
+        Link {
+            peer: peer(n),
+            ip: Some(IpAddr::from([11, (n / 256) as u8, n as u8, 1])),
+            is_inbound: true,
+            since: now,
+            worth: Worth::Nothing,
+        }
+    }
+
+    fn old(now: Instant) -> Instant {
+        now + limits::CONNECTION_YOUNG
+    }
+
+    fn gone(links: &[Link], now: Instant) -> Vec<PeerId> {
+        verdict(links, &Networks::default(), now).go
+    }
+
+    #[test]
+    fn nobody_has_to_go_up_to_the_high_mark_and_then_down_to_the_low_one() {
+        let now = Instant::now();
+        let mut links: Vec<_> = (0..limits::CONNECTIONS_HIGH).map(|n| link(n, now)).collect();
+        assert_eq!(verdict(&links, &Networks::default(), old(now)), Verdict::default());
+        links.push(link(999, now));
+        let verdict = verdict(&links, &Networks::default(), old(now));
+        assert_eq!(verdict.go.len(), links.len() - limits::CONNECTIONS_LOW);
+        assert_eq!(verdict.again, None);
+    }
+
+    #[test]
+    fn the_largest_crowd_goes_before_the_useless_and_the_useless_before_the_useful() {
+        let now = Instant::now();
+        let mut links: Vec<_> = (0..90).map(|n| link(n, now)).collect();
+        for link in &mut links[..15] {
+            (link.ip, link.worth) = (Some(ip("203.0.113.5")), Worth::Room);
+        }
+        for link in &mut links[15..50] {
+            link.worth = Worth::Room;
+        }
+        let gone = gone(&links, old(now));
+        assert_eq!(gone.len(), 26);
+        let of = |range: std::ops::Range<usize>| range.filter(|n| gone.contains(&peer(*n))).count();
+        assert_eq!((of(0..15), of(15..50), of(50..90)), (14, 0, 12));
+    }
+
+    #[test]
+    fn outbound_and_old_ones_stay_rather_than_inbound_and_young_ones() {
+        let now = Instant::now();
+        let mut links: Vec<_> = (0..90).map(|n| link(n, now + n as u32 * Duration::from_millis(1))).collect();
+        for link in &mut links[60..] {
+            link.is_inbound = false;
+        }
+        let wanted: Vec<_> = (34..60).rev().map(peer).collect();
+        assert_eq!(gone(&links, old(now) + Duration::from_secs(1)), wanted);
+    }
+
+    #[test]
+    fn neighbours_are_no_crowd() {
+        let now = Instant::now();
+        let mut links: Vec<_> = (0..90).map(|n| link(n, now)).collect();
+        for (n, link) in links[..40].iter_mut().enumerate() {
+            (link.ip, link.is_inbound) = (Some(IpAddr::from([192, 168, 1, n as u8 + 2])), false);
+        }
+        let home = Networks::new([(ip("192.168.1.1"), 24)], &[]);
+        let gone = verdict(&links, &home, old(now)).go;
+        assert!((0..40).all(|n| !gone.contains(&peer(n))), "{gone:?}");
+        assert_eq!(gone.len(), 26);
+    }
+
+    #[test]
+    fn the_protected_and_the_young_stay() {
+        let now = Instant::now();
+        let mut links: Vec<_> = (0..100).map(|n| link(n, now)).collect();
+        for link in &mut links[..90] {
+            link.worth = Worth::Protected;
+        }
+        assert_eq!(gone(&links, old(now)).len(), 10);
+        // A second connection of a protected peer.
+        links[95].peer = peer(3);
+        assert_eq!(gone(&links, old(now)).len(), 9);
+        let young = verdict(&links, &Networks::default(), now + Duration::from_secs(1));
+        assert_eq!(young, Verdict { go: vec![], again: Some(old(now)) });
+        links.iter_mut().for_each(|link| link.worth = Worth::Protected);
+        assert_eq!(verdict(&links, &Networks::default(), old(now)), Verdict::default());
+    }
+
+    #[test]
+    fn a_home_gets_in_and_a_flood_does_not() {
+        let (mut counts, networks) = (Counts::default(), Networks::default());
+        let home = ip("203.0.113.5");
+        for n in 0..2 * limits::INBOUND_PER_HOST {
+            assert_eq!(counts.admit(home, n, &networks), Ok(()));
+            let busy = counts.admit(home, limits::CONNECTIONS_LOW, &networks);
+            assert_eq!(busy.is_ok(), n < limits::INBOUND_PER_HOST, "{n} are there");
+            counts.add(home);
+        }
+        let denied = counts.admit(home, 32, &networks).expect_err("enough");
+        assert_eq!(denied.to_string(), "there are 32 connections from 203.0.113.5/32 already");
+        assert!(counts.admit(ip("203.0.113.6"), 32, &networks).is_ok(), "the neighbour");
+        for n in 0..2 * limits::INBOUND_PER_HOST {
+            counts.add(IpAddr::from([203, 0, 113, 100 + n as u8]));
+        }
+        let denied = counts.admit(ip("203.0.113.6"), 32, &networks).expect_err("enough");
+        assert_eq!(denied.network.to_string(), "203.0.113.0/24");
+        assert!(counts.admit(ip("203.0.114.6"), 99, &networks).is_ok(), "somebody else");
+    }
+
+    #[test]
+    fn an_ipv6_home_is_one_whatever_its_addresses() {
+        let mut counts = Counts::default();
+        for n in 0..limits::INBOUND_PER_HOST {
+            counts.add(ip(&format!("2001:db8:1:2::{n:x}")));
+        }
+        let busy = limits::CONNECTIONS_LOW;
+        assert!(counts.admit(ip("2001:db8:1:2:ffff::1"), busy, &Networks::default()).is_err());
+        assert!(counts.admit(ip("2001:db8:1:3::1"), busy, &Networks::default()).is_ok());
+    }
+
+    #[test]
+    fn neighbours_always_get_in() {
+        let mut counts = Counts::default();
+        let networks = Networks::new([(ip("192.168.1.1"), 24)], &[]);
+        for text in ["127.0.0.1", "::1", "192.168.1.7"] {
+            (0..90).for_each(|_| counts.add(ip(text)));
+            assert!(counts.admit(ip(text), 99, &networks).is_ok(), "{text}");
+        }
+        assert!(counts.admit(ip("192.168.1.7"), 99, &Networks::default()).is_err(), "of some other network");
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_goes_who_should_not(kinds in prop::collection::vec((0u8..4, 0usize..70, 0u64..20), 0..100)) {
+            let start = Instant::now();
+            let now = start + 2 * limits::CONNECTION_YOUNG;
+            let links: Vec<_> = kinds
+                .iter()
+                .map(|(worth, n, age)| Link {
+                    worth: [Worth::Nothing, Worth::Server, Worth::Room, Worth::Protected][*worth as usize],
+                    ..link(*n, now - Duration::from_secs(*age))
+                })
+                .collect();
+            let Verdict { go, .. } = verdict(&links, &Networks::default(), now);
+            prop_assert_eq!(&go, &verdict(&links, &Networks::default(), now).go);
+            let stays = |link: &&Link| !go.contains(&link.peer);
+            let left = links.iter().filter(stays).count();
+            // A peer may have more than one, so it may become one less than the mark for each.
+            prop_assert!(go.is_empty() || left + kinds.len() / 2 >= limits::CONNECTIONS_LOW);
+            prop_assert!(links.len() > limits::CONNECTIONS_HIGH || go.is_empty());
+            for link in links.iter().filter(|link| !stays(link)) {
+                prop_assert!(link.worth != Worth::Protected && now - link.since >= limits::CONNECTION_YOUNG);
+            }
+        }
+
+        #[test]
+        fn what_is_added_and_removed_leaves_nothing(ips: Vec<[u8; 4]>) {
+            let mut counts = Counts::default();
+            ips.iter().for_each(|ip| counts.add((*ip).into()));
+            ips.iter().for_each(|ip| counts.remove((*ip).into()));
+            prop_assert!(counts.is_empty());
+        }
+    }
+}

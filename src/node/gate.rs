@@ -107,3 +107,117 @@ impl NetworkBehaviour for Gate {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::{
+        core::ConnectedPoint,
+        swarm::{
+            ListenError,
+            behaviour::{ConnectionClosed, ListenFailure},
+        },
+    };
+
+    use super::*;
+    use crate::{limits, node::crowd::Denied};
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().expect("a multiaddr")
+    }
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    fn knock(gate: &mut Gate, n: usize, from: &str) -> Result<(), ConnectionDenied> {
+        gate.handle_pending_inbound_connection(id(n), &addr("/ip4/203.0.113.1/tcp/1"), &addr(from))
+    }
+
+    fn endpoint(from: &str) -> ConnectedPoint {
+        ConnectedPoint::Listener { local_addr: addr("/ip4/203.0.113.1/tcp/1"), send_back_addr: addr(from) }
+    }
+
+    fn established(gate: &mut Gate, n: usize, from: &str) {
+        gate.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: PeerId::random(),
+            connection_id: id(n),
+            endpoint: &endpoint(from),
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+    }
+
+    fn closed(gate: &mut Gate, n: usize, from: &str) {
+        gate.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id: PeerId::random(),
+            connection_id: id(n),
+            endpoint: &endpoint(from),
+            cause: None,
+            remaining_established: 0,
+        }));
+    }
+
+    const HOME: &str = "/ip4/198.51.100.7/tcp/30000";
+
+    #[test]
+    fn one_address_cannot_take_all_places_not_even_with_handshakes() {
+        let mut gate = Gate::default();
+        let most = 2 * limits::INBOUND_PER_HOST;
+        for n in 0..most {
+            knock(&mut gate, n, HOME).expect("there is room");
+        }
+        let denied = knock(&mut gate, most, HOME).expect_err("enough");
+        let denied: Denied = denied.downcast().expect("our reason");
+        assert_eq!((denied.most, denied.network.to_string().as_str()), (most, "198.51.100.7/32"));
+        knock(&mut gate, most, "/ip4/203.0.113.9/udp/1/quic-v1").expect("somebody else");
+        // One handshake fails, another connection closes: two may come.
+        gate.on_swarm_event(FromSwarm::ListenFailure(ListenFailure {
+            local_addr: &addr("/ip4/203.0.113.1/tcp/1"),
+            send_back_addr: &addr(HOME),
+            error: &ListenError::Aborted,
+            connection_id: id(3),
+            peer_id: None,
+        }));
+        established(&mut gate, 4, HOME);
+        closed(&mut gate, 4, HOME);
+        knock(&mut gate, 100, HOME).expect("the first");
+        knock(&mut gate, 101, HOME).expect("the second");
+        knock(&mut gate, 102, HOME).expect_err("the third");
+    }
+
+    #[test]
+    fn a_busy_node_has_half_the_room_for_an_address() {
+        let mut gate = Gate::default();
+        (0..limits::CONNECTIONS_LOW).for_each(|n| established(&mut gate, 1000 + n, "/ip4/203.0.113.9/tcp/1"));
+        for n in 0..limits::INBOUND_PER_HOST {
+            knock(&mut gate, n, HOME).expect("there is room");
+        }
+        knock(&mut gate, 99, HOME).expect_err("enough");
+        closed(&mut gate, 1000, "/ip4/203.0.113.9/tcp/1");
+        knock(&mut gate, 99, HOME).expect("not so busy any more");
+    }
+
+    #[test]
+    fn neighbours_and_relayed_peers_are_not_counted() {
+        let mut gate = Gate::default();
+        let relay = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        let relayed = format!("/ip4/198.51.100.7/tcp/1/p2p/{relay}/p2p-circuit");
+        gate.set_networks(Networks::new([([192, 168, 1, 1].into(), 24)], &[]));
+        for n in 0..90 {
+            knock(&mut gate, 3 * n, &relayed).expect("the relay's to bound");
+            knock(&mut gate, 3 * n + 1, "/ip4/127.0.0.1/tcp/1").expect("this machine");
+            knock(&mut gate, 3 * n + 2, "/ip4/192.168.1.8/tcp/1").expect("the LAN");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_gone() {
+        let mut gate = Gate::default();
+        for n in 0..20 {
+            knock(&mut gate, n, HOME).expect("there is room");
+            established(&mut gate, n, HOME);
+        }
+        (0..20).for_each(|n| closed(&mut gate, n, HOME));
+        assert!(gate.inbound.is_empty() && gate.counts.is_empty() && gate.established == 0);
+    }
+}

@@ -68,6 +68,7 @@ impl Links {
     }
 
     /// Where we reached a connected peer, if we did.
+    #[cfg(feature = "kad")]
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer)?.dialled.as_ref()
     }
@@ -174,6 +175,7 @@ impl Node {
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
                 self.on_closed(peer_id, connection_id, num_established, cause);
             }
+            SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.company.book.dialing(peer),
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error, .. } => {
                 self.on_dial_failed(peer_id, connection_id, &error);
             }

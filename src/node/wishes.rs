@@ -82,12 +82,14 @@ impl Wishes {
     }
 
     /// A peer of the local network.
+    #[cfg(any(test, feature = "mdns"))]
     pub(super) fn lan(&mut self, peer: PeerId) {
         if self.lan.len() < limits::LAN_KNOWN {
             self.lan.entry(peer).or_insert(None);
         }
     }
 
+    #[cfg(feature = "mdns")]
     pub(super) fn lan_gone(&mut self, peer: &PeerId) {
         self.lan.remove(peer);
     }

@@ -352,6 +352,17 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_of_this_machine_are_there_at_once() {
+        let begun = std::time::Instant::now();
+        let addresses = on_link().expect("the kernel answers");
+        println!("{} addresses in {:?}", addresses.len(), begun.elapsed());
+        // A machine without loopback is one without a network.
+        if !addresses.is_empty() {
+            assert!(addresses.contains(&([127, 0, 0, 1].into(), 8)), "{addresses:?}");
+        }
+    }
+
+    #[test]
     fn an_error_is_told() {
         let refused = message(NLMSG_ERROR, 0, &(-1i32).to_ne_bytes());
         let error = Addresses::default().read(&refused).expect_err("EPERM");

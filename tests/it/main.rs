@@ -1,6 +1,7 @@
 //! Drives the built program as people and other programs do, and keeps the house tidy.
 
 mod chat;
+mod discovery;
 mod hostile;
 mod id;
 mod life;

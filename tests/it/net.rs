@@ -343,9 +343,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node on loopback with these further options, once it listens.
+    /// A node on loopback with these further options, once it listens. It connects to those only who are named.
     pub(crate) fn start(name: &str, options: &[&str]) -> Self {
-        Self::start_in(Arc::new(Dir::new()), name, &[&["run", "--listen", LOOPBACK], options].concat())
+        let words = [&["run", "--listen", LOOPBACK, "--no-discovery"], options].concat();
+        Self::start_in(Arc::new(Dir::new()), name, &words)
     }
 
     /// A node with exactly these words behind `--json`, in a directory that others may share.

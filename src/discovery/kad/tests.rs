@@ -12,6 +12,7 @@ use smol::LocalExecutor;
 
 use super::*;
 use crate::transport::{self, Carriers};
+use libp2p::kad::store::RecordStore as _;
 
 #[derive(NetworkBehaviour)]
 struct Node {
@@ -25,6 +26,8 @@ struct Running {
     addr: Multiaddr,
     ask: async_channel::Sender<Query>,
     events: async_channel::Receiver<Event>,
+    /// Where it dialled in vain.
+    missed: async_channel::Receiver<Multiaddr>,
 }
 
 fn loopback() -> Networks {
@@ -47,7 +50,14 @@ fn swarm(executor: &LocalExecutor<'_>, server: bool) -> Swarm<Node> {
 
 /// Starts a node that knows `bootstrap`.
 async fn start(executor: &LocalExecutor<'_>, server: bool, bootstrap: Option<&Running>) -> Running {
-    let mut swarm = swarm(executor, server);
+    launch(executor, swarm(executor, server), bootstrap).await
+}
+
+async fn launch(
+    executor: &LocalExecutor<'_>,
+    mut swarm: Swarm<Node>,
+    bootstrap: Option<&Running>,
+) -> Running {
     let peer = *swarm.local_peer_id();
     swarm.listen_on("/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("valid")).expect("listens");
     let addr = loop {
@@ -59,14 +69,16 @@ async fn start(executor: &LocalExecutor<'_>, server: bool, bootstrap: Option<&Ru
         swarm.dial(bootstrap.addr.clone()).expect("dials");
     }
     let ((ask, asked), (tell, events)) = (async_channel::unbounded(), async_channel::unbounded());
-    executor.spawn(run(swarm, asked, tell)).detach();
-    Running { peer, addr, ask, events }
+    let (miss, missed) = async_channel::unbounded();
+    executor.spawn(run(swarm, asked, tell, miss)).detach();
+    Running { peer, addr, ask, events, missed }
 }
 
 async fn run(
     mut swarm: Swarm<Node>,
     asked: async_channel::Receiver<Query>,
     tell: async_channel::Sender<Event>,
+    miss: async_channel::Sender<Multiaddr>,
 ) {
     let mut dialled = HashMap::new();
     loop {
@@ -87,6 +99,10 @@ async fn run(
                 let dialled = dialled.get(&peer_id);
                 let kad = &mut swarm.behaviour_mut().kad;
                 kad.identified(peer_id, &info.protocols, &info.listen_addrs, dialled);
+            }
+            Ok(SwarmEvent::OutgoingConnectionError { error: DialError::Transport(tried), .. }) => {
+                // The test may have seen enough.
+                tried.into_iter().for_each(|(addr, _)| drop(miss.try_send(addr)));
             }
             Ok(_) => {}
             Err(Ok(query)) => swarm.behaviour_mut().kad.start(query),
@@ -145,4 +161,84 @@ fn two_members_find_each_other_through_a_third() {
         assert!(succeeded);
         assert_eq!(found, BTreeSet::from([one.peer]));
     });
+}
+
+/// The nodes that a liar knows are in networks of others, or not there at all.
+#[test]
+fn nobody_is_sent_into_the_networks_of_others() {
+    in_time(async |executor| {
+        let key = RoomKey::new(&"one".parse().expect("valid"));
+        let mut liar = swarm(executor, true);
+        for n in 0..2000u32 {
+            let [.., a, b] = n.to_be_bytes();
+            let addr = match n % 3 {
+                0 => format!("/ip4/10.1.{a}.{b}/tcp/1"),
+                1 => format!("/ip6/fd00::{n:x}/tcp/1"),
+                _ => format!("/ip4/127.1.{a}.{}/tcp/1", b.max(1)),
+            };
+            let addr: Multiaddr = addr.parse().expect("valid");
+            let kad = &mut liar.behaviour_mut().kad;
+            kad.inner.add_address(&PeerId::random(), addr.clone());
+            let provider = kad::ProviderRecord::new(key.multihash(), PeerId::random(), vec![addr]);
+            kad.inner.store_mut().add_provider(provider).expect("taken");
+        }
+        let liar = launch(executor, liar, None).await;
+        let honest = start(executor, true, Some(&liar)).await;
+        let (one, two) =
+            (start(executor, false, Some(&honest)).await, start(executor, false, Some(&honest)).await);
+        one.knows(1).await;
+        two.knows(1).await;
+        assert!(one.query(Query::Provide(key)).await.1);
+        let (found, _) = two.query(Query::Lookup(key)).await;
+        assert!(found.contains(&one.peer), "{found:?}");
+        let missed: Vec<Multiaddr> = std::iter::from_fn(|| two.missed.try_recv().ok()).collect();
+        assert!(!missed.is_empty() && missed.len() <= limits::DHT_DIALS.into(), "{} dials", missed.len());
+        let is_loopback = |addr: &Multiaddr| scope::ip_of(addr).is_some_and(|ip| ip.is_loopback());
+        assert!(missed.iter().all(is_loopback), "{missed:?}");
+    });
+}
+
+#[test]
+fn dials_have_a_budget() {
+    let start = Instant::now();
+    let mut budget = Budget::new(start);
+    let taken = (0..1000).filter(|_| budget.take(start)).count();
+    assert_eq!(taken, limits::DHT_DIALS.into());
+    let later = start + Duration::from_secs(30);
+    assert_eq!((0..1000).filter(|_| budget.take(later)).count(), usize::from(limits::DHT_DIALS) / 2);
+}
+
+#[test]
+fn one_prefix_cannot_fill_the_table() {
+    let executor = LocalExecutor::new();
+    let mut swarm = swarm(&executor, true);
+    let kad = &mut swarm.behaviour_mut().kad;
+    for n in 0..200u8 {
+        let addr: Multiaddr = format!("/ip4/203.0.113.{n}/tcp/1").parse().expect("valid");
+        kad.identified(PeerId::random(), &[PRIVATE], &[addr], None);
+    }
+    assert_eq!(kad.routes(), limits::DHT_PER_PREFIX);
+    for n in 0..200u8 {
+        let addr: Multiaddr = format!("/ip4/8.8.{n}.1/tcp/1").parse().expect("valid");
+        kad.identified(PeerId::random(), &[PRIVATE], &[addr], None);
+    }
+    assert!(kad.routes() > 50, "{}", kad.routes());
+    assert!(kad.routes() <= limits::DHT_TABLE);
+}
+
+#[test]
+fn who_cannot_be_reached_leaves_the_table() {
+    let executor = LocalExecutor::new();
+    let mut swarm = swarm(&executor, true);
+    let (kad, peer) = (&mut swarm.behaviour_mut().kad, PeerId::random());
+    kad.identified(peer, &[PRIVATE], &["/ip4/203.0.113.1/tcp/1".parse().expect("valid")], None);
+    assert_eq!(kad.routes(), 1);
+    for _ in 0..limits::DHT_FAILURES {
+        kad.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+            peer_id: Some(peer),
+            error: &DialError::NoAddresses,
+            connection_id: ConnectionId::new_unchecked(1),
+        }));
+    }
+    assert_eq!(kad.routes(), 0);
 }

@@ -4,6 +4,11 @@
 //! before a peer's own word, and that before hearsay: in what is dialled first, and in what stays when there is no
 //! more place. Every kind of word has a quota of its own below the whole, so that a flood of one displaces no other.
 
+mod entry;
+mod peer;
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
@@ -13,15 +18,12 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
+use self::{entry::Entry, peer::Peer};
 use super::file::SavedPeer;
 use crate::{
     discovery::scope::{self, Networks, Prefix},
     limits,
 };
-
-mod entry;
-
-use entry::Entry;
 
 /// Who says that a peer has an address, the least credible first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,35 +66,6 @@ pub struct Count {
     pub reached: usize,
 }
 
-/// What is known of one peer. It has an address, or is connected.
-#[derive(Debug)]
-struct Peer {
-    /// At most [`limits::BOOK_ADDRESSES`].
-    entries: Vec<Entry>,
-    state: State,
-    /// The delay before the next dial, if this one fails.
-    delay: Duration,
-    /// When the last dial failed.
-    failed: Option<Instant>,
-    /// Dials that failed since the last that did not.
-    failures: u32,
-    /// When we last heard something of it that was not known before.
-    news: Instant,
-    /// It was in a room with us.
-    is_member: bool,
-    /// Starts of this node since it was last connected.
-    missed: u32,
-}
-
-#[derive(Debug, PartialEq)]
-enum State {
-    /// It may be dialled from this time on.
-    Waiting(Instant),
-    Dialing,
-    /// Connected since.
-    Connected(Instant),
-}
-
 impl Book {
     /// An empty book of the node `me`, which has no networks yet: only public addresses may be dialled.
     pub fn new(me: PeerId) -> Self {
@@ -124,16 +97,18 @@ impl Book {
         if peer == self.me {
             return;
         }
-        // A longer list than we keep is cut: whoever sends it is not made to wait for.
+        // A long list is cut: looking at it costs us time, and sending it costs nothing.
         let addrs = addrs.into_iter().take(4 * limits::BOOK_ADDRESSES);
         let mut addrs: Vec<_> = addrs.filter_map(|addr| self.admit(peer, addr, source)).collect();
         addrs.truncate(limits::BOOK_ADDRESSES);
         let before = self.worth_saving(&peer);
         let is_own_word = matches!(source, Source::Identify | Source::Member);
-        if is_own_word {
-            self.retract(&peer, source, &addrs);
+        if is_own_word && let Some(known) = self.peers.get_mut(&peer) {
+            known.retract(source, |addr| !addrs.contains(addr));
         }
-        if !addrs.is_empty() {
+        if addrs.is_empty() {
+            self.drop_if_empty(&peer);
+        } else {
             let known = self.peers.entry(peer).or_insert_with(|| Peer::new(now));
             known.is_member |= source == Source::Member;
             for addr in addrs {
@@ -149,12 +124,7 @@ impl Book {
         let before = self.worth_saving(&peer);
         let addr = addr.map(|addr| without_peer(addr.clone(), peer));
         if let Some(known) = self.peers.get_mut(&peer) {
-            known.entries.retain_mut(|entry| {
-                if addr.as_ref().is_none_or(|addr| *addr == entry.addr) {
-                    entry.sources.remove(source);
-                }
-                !entry.sources.is_empty()
-            });
+            known.retract(source, |known| addr.as_ref().is_none_or(|addr| addr == known));
         }
         self.drop_if_empty(&peer);
         self.note_change(&peer, before);
@@ -174,19 +144,13 @@ impl Book {
     /// When `peer` may be dialled: a time that has passed if it may be now. `None` as with [`Self::due`], but for
     /// backing off.
     pub fn next_due(&self, peer: PeerId) -> Option<Instant> {
-        let known = self.peers.get(&peer)?;
-        match known.state {
-            State::Waiting(at) => known.entries.iter().any(|e| e.may_dial(&self.networks)).then_some(at),
-            State::Dialing | State::Connected(_) => None,
-        }
+        self.peers.get(&peer)?.next_due(&self.networks)
     }
 
     /// A dial of `peer` is under way, whoever wanted it.
     pub fn dialing(&mut self, peer: PeerId) {
-        if let Some(known) = self.peers.get_mut(&peer)
-            && !matches!(known.state, State::Connected(_))
-        {
-            known.state = State::Dialing;
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.dialing();
         }
     }
 
@@ -199,22 +163,20 @@ impl Book {
         }
         let before = self.worth_saving(&peer);
         let known = self.peers.entry(peer).or_insert_with(|| Peer::new(now));
-        if !matches!(known.state, State::Connected(_)) {
-            known.state = State::Connected(now);
-        }
-        known.missed = 0;
-        // Names are not kept: what they stand for is the operator's to say, and he does at every start.
-        let dialled = dialled.map(|addr| without_peer(addr.clone(), peer));
-        if let Some(addr) = dialled.filter(is_kept) {
-            known.learn(addr.clone(), Source::Dialled, now);
-            known.reached(&addr, now);
+        known.connected(now);
+        if let Some(addr) = dialled.map(|addr| without_peer(addr.clone(), peer)) {
+            // Names are not kept: what they stand for is the operator's to say, and he does at every start.
+            let keep = is_kept(&addr);
+            known.reached(addr, keep, now);
         }
         self.shrink(peer);
         self.note_change(&peer, before);
     }
 
-    /// A dial of `peer` failed, at the addresses `tried` (none if it could not even start). `jitter` is random in
-    /// 0..1. Returns the time until it may be dialled again, if the peer is still in the book and not connected.
+    /// A dial of `peer` failed, at the addresses `tried`: those in `DialError::Transport`; none if it could not even
+    /// start, or after [`Self::somebody_else_at`]. Also to be said, after [`Self::connected`], of the addresses that
+    /// failed beside the one that did not; then nothing but those counts. `jitter` is random in
+    /// 0..1. Returns the time until it may be dialled again, if the peer is in the book and not connected.
     pub fn failed<'a>(
         &mut self,
         peer: PeerId,
@@ -227,17 +189,9 @@ impl Book {
         for addr in tried {
             known.missed_at(&without_peer(addr.clone(), peer));
         }
-        let delay = match known.state {
-            State::Connected(_) => None,
-            State::Waiting(_) | State::Dialing => {
-                known.failed = Some(now);
-                known.failures = known.failures.saturating_add(1);
-                Some(known.wait(now, jitter))
-            }
-        };
-        self.drop_if_empty(&peer);
+        let delay = known.failed(now, jitter);
         self.note_change(&peer, before);
-        delay.filter(|_| self.peers.contains_key(&peer))
+        delay
     }
 
     /// Somebody else was at the address where we dialled `peer`. It is forgotten unless the operator gave it.
@@ -255,14 +209,8 @@ impl Book {
     /// The last connection to `peer` is gone. It may be dialled again after a while; soon, if it was there for
     /// long. `jitter` is random in 0..1.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: f64) {
-        if let Some(known) = self.peers.get_mut(&peer)
-            && let State::Connected(since) = known.state
-        {
-            if now.saturating_duration_since(since) >= limits::REDIAL_SETTLED {
-                known.delay = limits::REDIAL_FIRST;
-                known.failures = 0;
-            }
-            known.wait(now, jitter);
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.disconnected(now, jitter);
         }
         self.drop_if_empty(&peer);
     }
@@ -278,11 +226,14 @@ impl Book {
 
     /// Takes in what an earlier run saved. It is due at `now`.
     pub fn restore(&mut self, saved: impl IntoIterator<Item = SavedPeer>, now: Instant) {
-        for SavedPeer { peer, addrs, missed } in saved.into_iter().take(limits::SAVED_PEERS) {
+        let saved = saved.into_iter().take(limits::SAVED_PEERS).zip((0..limits::SAVED_PEERS as u64).rev());
+        for (SavedPeer { peer, addrs, missed }, rank) in saved {
             let generation = self.generation;
             self.learn(peer, addrs, Source::Saved, now);
             if let Some(known) = self.peers.get_mut(&peer) {
                 known.missed = missed.saturating_add(1);
+                // So that they are in the same order when they are saved again.
+                known.news = now + Duration::from_nanos(rank);
             }
             // What came from the file need not go there again.
             self.generation = generation;
@@ -330,7 +281,7 @@ impl Book {
         self.peers.is_empty()
     }
 
-    /// Peers in the book, connected ones included.
+    /// Peers in the book: with those that have no address but are connected, or have failed lately.
     pub fn len(&self) -> usize {
         self.peers.len()
     }
@@ -351,7 +302,7 @@ impl Book {
         Count {
             peers: self.peers.len(),
             addresses: known.clone().map(|known| known.entries.len()).sum(),
-            reached: known.filter(|known| known.source() >= Some(Source::Saved)).count(),
+            reached: known.filter(|known| known.entries.iter().any(Entry::has_been_reached)).count(),
         }
     }
 
@@ -368,25 +319,8 @@ impl Book {
         (is_allowed && !is_through_us).then_some(addr)
     }
 
-    /// Forgets what `source` said of `peer`, but for `addrs`.
-    fn retract(&mut self, peer: &PeerId, source: Source, addrs: &[Multiaddr]) {
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.entries.retain_mut(|entry| {
-                if !addrs.contains(&entry.addr) {
-                    entry.sources.remove(source);
-                }
-                !entry.sources.is_empty()
-            });
-        }
-        self.drop_if_empty(peer);
-    }
-
     fn drop_if_empty(&mut self, peer: &PeerId) {
-        if self
-            .peers
-            .get(peer)
-            .is_some_and(|k| k.entries.is_empty() && !matches!(k.state, State::Connected(_)))
-        {
+        if self.peers.get(peer).is_some_and(Peer::is_forgettable) {
             self.peers.remove(peer);
         }
     }
@@ -425,7 +359,7 @@ impl Book {
 
     /// Evicts the worst of those that count until there are no more than `most`.
     fn evict_beyond(&mut self, most: usize, counts: impl Fn(&Peer) -> bool) {
-        while self.peers.values().filter(|known| counts(known)).count() > most {
+        while self.peers.len() > most && self.peers.values().filter(|known| counts(known)).count() > most {
             let Some(worst) = self.worst(&counts) else { return };
             let before = self.worth_saving(&worst);
             self.peers.remove(&worst);
@@ -433,26 +367,25 @@ impl Book {
         }
     }
 
-    /// Who goes first: the one known from the least credible source; who failed most; who is in the most crowded
-    /// network; who was no member; whom we heard of first.
+    /// Who goes first: of those known from the least credible source the one who failed most; who is in the most
+    /// crowded network; who was no member; whom we heard of first.
     fn worst(&self, counts: impl Fn(&Peer) -> bool) -> Option<PeerId> {
+        let may_go = |known: &Peer| counts(known) && !known.is_pinned();
+        let least = self.peers.values().filter(|known| may_go(known)).map(Peer::source).min()?;
+        let candidates = self.peers.iter().filter(|(_, known)| known.source() == least && may_go(known));
         let mut crowds: HashMap<Prefix, usize> = HashMap::new();
-        for owner in self.peers.values().filter_map(|known| known.owner(&self.networks)) {
+        for owner in candidates.clone().filter_map(|(_, known)| known.owner(&self.networks)) {
             *crowds.entry(owner).or_default() += 1;
         }
         let crowd = |known: &Peer| {
             let owner = known.owner(&self.networks);
             owner.and_then(|owner| crowds.get(&owner).copied()).unwrap_or(1)
         };
-        self.peers
-            .iter()
-            .filter(|(_, known)| counts(known) && !known.is_pinned())
-            .min_by_key(|(peer, known)| {
-                let failures = known.failures.min(limits::BOOK_TRIES);
-                let (failures, crowd) = (Reverse(failures), Reverse(crowd(known)));
-                (known.source(), failures, crowd, known.is_member, known.news, **peer)
-            })
-            .map(|(peer, _)| *peer)
+        let order = |known: &Peer| {
+            let failures = known.failures.min(limits::BOOK_TRIES);
+            (Reverse(failures), Reverse(crowd(known)), known.is_member, known.news)
+        };
+        candidates.min_by_key(|(_, known)| order(known)).map(|(peer, _)| *peer)
     }
 
     /// What would be saved of a peer, in a number. The order of the peers is left out: it changes all the time.
@@ -472,115 +405,6 @@ impl Book {
         if self.worth_saving(peer) != before {
             self.generation = self.generation.wrapping_add(1);
         }
-    }
-}
-
-impl Peer {
-    fn new(now: Instant) -> Self {
-        Self {
-            entries: Vec::new(),
-            state: State::Waiting(now),
-            delay: limits::REDIAL_FIRST,
-            failed: None,
-            failures: 0,
-            news: now,
-            is_member: false,
-            missed: 0,
-        }
-    }
-
-    /// Takes an address in, at the cost of a worse one if there is no more place.
-    fn learn(&mut self, addr: Multiaddr, source: Source, now: Instant) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.addr == addr) {
-            entry.sources.add(source);
-            return;
-        }
-        let new = Entry::new(addr, source, now);
-        let is_hearsay = new.is_hearsay();
-        let hearsay = self.entries.iter().filter(|entry| entry.is_hearsay()).count();
-        let is_full = self.entries.len() >= limits::BOOK_ADDRESSES
-            || is_hearsay && hearsay >= limits::BOOK_HEARSAY_ADDRESSES;
-        if is_full {
-            let worst = self.entries.iter().enumerate().filter(|(_, entry)| entry.gives_way_to(&new));
-            let worst = worst.min_by_key(|(_, entry)| entry.standing()).map(|(i, _)| i);
-            let Some(worst) = worst else { return };
-            self.entries.swap_remove(worst);
-        }
-        self.entries.push(new);
-        self.news = now;
-        // The operator waits for it, and in the LAN a dial costs little.
-        if let (State::Waiting(at), Source::Operator | Source::Mdns) = (&mut self.state, source) {
-            let soon = self.failed.map_or(now, |failed| now.max(failed + limits::BOOK_NEWS));
-            *at = soon.min(*at);
-        }
-    }
-
-    fn reached(&mut self, addr: &Multiaddr, now: Instant) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.addr == *addr) {
-            entry.reached = Some(now);
-            entry.failures = 0;
-        }
-    }
-
-    /// A dial of this address failed.
-    fn missed_at(&mut self, addr: &Multiaddr) {
-        self.entries.retain_mut(|entry| {
-            if entry.addr == *addr {
-                entry.failures = entry.failures.saturating_add(1);
-            }
-            entry.failures < limits::BOOK_TRIES || entry.has_worked()
-        });
-    }
-
-    /// Waits for the current delay, less up to a half of it, and doubles the next one.
-    fn wait(&mut self, now: Instant, jitter: f64) -> Duration {
-        let delay = self.delay.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
-        self.state = State::Waiting(now + delay);
-        self.delay = (self.delay * 2).min(limits::BOOK_REDIAL_MOST);
-        delay
-    }
-
-    /// The addresses that may be dialled, best first.
-    fn best(&self, networks: &Networks) -> Vec<&Entry> {
-        let mut best: Vec<_> = self.entries.iter().filter(|entry| entry.may_dial(networks)).collect();
-        best.sort_by_key(|entry| entry.order());
-        best
-    }
-
-    /// The most credible source of any of its addresses.
-    fn source(&self) -> Option<Source> {
-        self.entries.iter().filter_map(|entry| entry.sources.best()).max()
-    }
-
-    /// The network that all its addresses are in, unless it is ours: the owner of one network can have invented
-    /// it. `None` if they are in several, or somewhere behind a relay.
-    fn owner(&self, networks: &Networks) -> Option<Prefix> {
-        let mut owners =
-            self.entries.iter().map(|entry| scope::ip_of(&entry.addr).map(|ip| (ip, Prefix::of_owner(ip))));
-        let (ip, first) = owners.next()??;
-        (!networks.is_neighbour(ip) && owners.all(|owner| owner.is_some_and(|(_, owner)| owner == first)))
-            .then_some(first)
-    }
-
-    /// Is not evicted, whatever comes.
-    fn is_pinned(&self) -> bool {
-        matches!(self.state, State::Connected(_) | State::Dialing)
-    }
-
-    fn last_reached(&self) -> Option<Instant> {
-        self.entries.iter().filter_map(|entry| entry.reached).max()
-    }
-
-    fn is_worth_saving(&self) -> bool {
-        let reached = self.entries.iter().any(Entry::has_been_reached);
-        reached || self.is_member && self.entries.iter().any(Entry::is_worth_saving)
-    }
-
-    fn saved_addrs(&self, peer: PeerId) -> Vec<Multiaddr> {
-        let mut entries: Vec<_> = self.entries.iter().filter(|entry| entry.is_worth_saving()).collect();
-        entries.sort_by_key(|entry| entry.order());
-        let with_peer = |entry: &Entry| entry.addr.clone().with_p2p(peer).ok();
-        entries.into_iter().filter_map(with_peer).take(limits::SAVED_ADDRESSES).collect()
     }
 }
 

@@ -50,8 +50,10 @@ pub struct SaveSchedule {
     /// Of what was last seen in the book.
     latest: u32,
     due: Option<Instant>,
-    /// When it was last saved.
+    /// When it was last saved, or that was tried.
     last: Option<Instant>,
+    /// The last try failed.
+    is_failing: bool,
 }
 
 impl SaveSchedule {
@@ -81,13 +83,15 @@ impl SaveSchedule {
         self.saved = self.latest;
         self.last = Some(now);
         self.due = None;
+        self.is_failing = false;
     }
 
     /// It could not be saved. The next try is as late as the next save would be: a full disk seldom has room a
-    /// minute later.
-    pub fn failed(&mut self, now: Instant) {
+    /// minute later. Returns whether that is news: a read-only disk is worth one warning.
+    pub fn failed(&mut self, now: Instant) -> bool {
         self.last = Some(now);
         self.due = Some(now + limits::SAVE_EVERY);
+        !std::mem::replace(&mut self.is_failing, true)
     }
 }
 
@@ -169,4 +173,181 @@ fn from_line(line: &str) -> Option<(PeerId, Multiaddr, u32)> {
     let peer = peer_of(&addr)?;
     // A book takes it without the peer.
     (addr.len() <= limits::ADDRESS_BYTES + 64).then_some((peer, addr, missed.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+
+    use libp2p::multiaddr::Protocol;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn peer(n: u64) -> PeerId {
+        crate::identity::from_seed(n).public().to_peer_id()
+    }
+
+    fn saved(n: u64, addrs: &[&str]) -> SavedPeer {
+        let with_peer = |text: &&str| -> Multiaddr {
+            let addr: Multiaddr = text.parse().expect("a multiaddr");
+            addr.with(Protocol::P2p(peer(n)))
+        };
+        SavedPeer { peer: peer(n), addrs: addrs.iter().map(with_peer).collect(), missed: n as u32 }
+    }
+
+    fn two() -> Vec<SavedPeer> {
+        vec![
+            saved(2, &["/ip4/203.0.113.7/udp/4001/quic-v1", "/ip4/203.0.113.7/tcp/4001"]),
+            saved(1, &["/ip6/2001:db8::1/tcp/4001"]),
+        ]
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written() {
+        let text = to_text(&two());
+        let second = text.lines().filter(|line| !line.starts_with('#')).nth(1).expect("a line");
+        assert_eq!(second, format!("/ip4/203.0.113.7/tcp/4001/p2p/{} missed=2", peer(2)));
+        assert_eq!(from_text(&text), Contents { peers: two(), skipped: 0 });
+        assert_eq!(from_text(&to_text(&[])), Contents::default());
+    }
+
+    #[test]
+    fn a_bad_line_costs_itself_only() {
+        let good = format!("/ip6/2001:db8::1/tcp/4001/p2p/{}", peer(1));
+        let text = format!(
+            "{HEADER}\r\n\n  {good} new=word missed=1 missed=5\n{good} missed=1\n/ip4/203.0.113.7/tcp/1\nhello\n\
+             /ip4/203.0.113.7/tcp/99999/p2p/{}\n/unix/{}/p2p/{}\n",
+            peer(2),
+            "x".repeat(300),
+            peer(2),
+        );
+        assert_eq!(
+            from_text(&text),
+            Contents { peers: vec![saved(1, &["/ip6/2001:db8::1/tcp/4001"])], skipped: 5 }
+        );
+        let no_number = format!("{HEADER}\n{good} missed=-1\n");
+        assert_eq!(from_text(&no_number).peers[0].missed, 0);
+    }
+
+    #[test]
+    fn another_version_is_skipped_whole() {
+        let text = to_text(&two()).replace(HEADER, "# warren address book 2");
+        let contents = from_text(&text);
+        assert!(contents.peers.is_empty() && contents.skipped > 2);
+        assert_eq!(from_text(""), Contents::default());
+    }
+
+    #[test]
+    fn a_long_file_is_read_as_far_as_we_would_write() {
+        let lines: Vec<_> = (1..=100).map(|n| saved(n, &["/ip4/203.0.113.7/tcp/1"])).collect();
+        let contents = from_text(&to_text(&lines));
+        assert_eq!(
+            (contents.peers.len(), contents.skipped),
+            (limits::SAVED_PEERS, 100 - limits::SAVED_PEERS)
+        );
+        let many: Vec<_> = (1..=9).map(|n| format!("/ip4/203.0.113.7/tcp/{n}")).collect();
+        let many = saved(1, &many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(from_text(&to_text(&[many])).peers[0].addrs.len(), limits::SAVED_ADDRESSES);
+    }
+
+    #[test]
+    fn the_longest_file_that_we_write_is_read_whole() {
+        // As long as a multiaddr of so many bytes gets in text: hexadecimal groups and base58.
+        let relay = peer(1000);
+        let circuit = |n: usize| {
+            format!("/ip6/2001:db8:aaaa:bbbb:cccc:dddd:eeee:{n:x}/udp/40001/quic-v1/p2p/{relay}/p2p-circuit")
+        };
+        let all: Vec<_> = (0..limits::SAVED_PEERS as u64)
+            .map(|n| {
+                let addrs: Vec<_> = (0xf000..0xf000 + limits::SAVED_ADDRESSES).map(circuit).collect();
+                SavedPeer {
+                    missed: u32::MAX,
+                    ..saved(n, &addrs.iter().map(String::as_str).collect::<Vec<_>>())
+                }
+            })
+            .collect();
+        let text = to_text(&all);
+        assert!(text.len() as u64 <= limits::SAVED_FILE_BYTES, "{} bytes", text.len());
+        assert_eq!(from_text(&text), Contents { peers: all, skipped: 0 });
+    }
+
+    #[test]
+    fn a_file_is_replaced_for_its_owner_only_and_a_missing_one_is_empty() {
+        let dir = Dir::new("save");
+        let path = dir.0.join("state/peers");
+        assert_eq!(load(&path).expect("no file"), Contents::default());
+        save(&path, &[]).expect("saves");
+        save(&path, &two()).expect("saves again");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        assert_eq!(load(&path).expect("loads"), Contents { peers: two(), skipped: 0 });
+        assert_eq!(fs::read_dir(dir.0.join("state")).expect("there").count(), 1, "no temporary file is left");
+        let mut bytes = to_text(&two()).into_bytes();
+        bytes.splice(..0, [0xff, 0xfe, b'\n']);
+        fs::write(&path, bytes).expect("writes");
+        assert!(load(&path).expect("loads").peers.is_empty());
+        assert!(save(Path::new("/dev/null/peers"), &two()).is_err(), "no directory");
+    }
+
+    /// A directory that is gone when the test is over.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("warren-peers-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).expect("temporary directory");
+            Self(dir)
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_book_is_saved_soon_and_then_seldom_and_only_when_it_changed() {
+        let (start, mut schedule) = (Instant::now(), SaveSchedule::default());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        schedule.note(0, start);
+        assert_eq!(schedule.due(), None, "an empty book");
+        schedule.note(1, start);
+        schedule.note(2, after(50));
+        assert_eq!(schedule.due(), Some(start + limits::SAVE_FIRST), "news do not put it off");
+        schedule.saved(after(60));
+        assert!(!schedule.is_changed());
+        schedule.note(2, after(4000));
+        assert_eq!(schedule.due(), None);
+        schedule.note(3, after(100));
+        assert!(schedule.is_changed());
+        assert_eq!(schedule.due(), Some(after(60) + limits::SAVE_EVERY));
+        assert!(schedule.failed(after(2000)), "news");
+        assert_eq!((schedule.due(), schedule.is_changed()), (Some(after(2000) + limits::SAVE_EVERY), true));
+        assert!(!schedule.failed(after(2000)), "no news");
+        schedule.note(4, after(2001));
+        assert_eq!(schedule.due(), Some(after(2000) + limits::SAVE_EVERY));
+        schedule.saved(after(3800));
+        schedule.note(5, after(9000));
+        assert_eq!(schedule.due(), Some(after(9000) + limits::SAVE_FIRST));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text: String, lines: Vec<String>) {
+            from_text(&text);
+            let contents = from_text(&format!("{HEADER}\n{}", lines.join("\n")));
+            prop_assert!(contents.peers.is_empty());
+        }
+
+        #[test]
+        fn a_damaged_file_is_read(at: prop::sample::Index, byte: u8, end: prop::sample::Index) {
+            let mut bytes = to_text(&two()).into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes.truncate(end.index(bytes.len()));
+            let contents = from_text(&String::from_utf8_lossy(&bytes));
+            prop_assert!(contents.peers.len() <= 3);
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! One address of a peer: who says so, and how dialling it has gone.
 
-use std::{cmp::Reverse, time::Instant};
+use std::{cmp::Reverse, net::IpAddr, time::Instant};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::Source;
 use crate::{
-    discovery::scope::{self, Networks},
+    discovery::scope::{self, Networks, Prefix},
     limits,
 };
 
@@ -22,22 +22,13 @@ pub(super) struct Entry {
     /// Dials that failed since then.
     pub(super) failures: u32,
     learnt: Instant,
+    /// The machine, and the network of its owner; `None` behind a relay. Here because it is looked at often.
+    pub(super) place: Option<(IpAddr, Prefix)>,
 }
 
 /// Several may say the same, and each may take it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sources(u8);
-
-/// In the order of [`Source`], and of the bits.
-const ALL: [Source; 7] = [
-    Source::Dht,
-    Source::Mdns,
-    Source::Member,
-    Source::Identify,
-    Source::Saved,
-    Source::Dialled,
-    Source::Operator,
-];
 
 impl Sources {
     pub(super) fn add(&mut self, source: Source) {
@@ -58,10 +49,20 @@ impl Sources {
 
     /// The most credible one.
     pub(super) fn best(self) -> Option<Source> {
-        ALL.into_iter().rev().find(|source| self.has(*source))
+        match u8::BITS - self.0.leading_zeros() {
+            0 => None,
+            1 => Some(Source::Dht),
+            2 => Some(Source::Mdns),
+            3 => Some(Source::Member),
+            4 => Some(Source::Identify),
+            5 => Some(Source::Saved),
+            6 => Some(Source::Dialled),
+            _ => Some(Source::Operator),
+        }
     }
 }
 
+/// [`Source`] is in the order of the bits.
 fn bit(source: Source) -> u8 {
     1 << source as u8
 }
@@ -70,7 +71,8 @@ impl Entry {
     pub(super) fn new(addr: Multiaddr, source: Source, now: Instant) -> Self {
         let mut sources = Sources::default();
         sources.add(source);
-        Self { addr, sources, reached: None, failures: 0, learnt: now }
+        let place = scope::ip_of(&addr).map(|ip| (ip, Prefix::of_owner(ip)));
+        Self { addr, sources, reached: None, failures: 0, learnt: now, place }
     }
 
     /// The operator's addresses may be anywhere. Others that worked once are judged too: the machine may be in
@@ -110,11 +112,9 @@ impl Entry {
             Some(Source::Mdns | Source::Dht) | None => 2,
         };
         let is_quic = self.addr.iter().any(|part| part == Protocol::QuicV1);
-        // Several transports of one machine differ by how often they failed, and not by when they last worked:
-        // only one of those dialled together can win.
-        let newest = Reverse(self.reached.unwrap_or(self.learnt).max(self.learnt));
         let is_relayed = scope::is_circuit(&self.addr);
-        (is_in_doubt, rank, self.failures, is_relayed, self.reached.is_none(), newest, !is_quic)
+        let newest = (Reverse(self.reached), Reverse(self.learnt));
+        (is_in_doubt, rank, self.failures, is_relayed, newest, !is_quic)
     }
 
     /// Which is given up first when there is no more place: the least.

@@ -1,0 +1,233 @@
+//! Bounds of finding others, and of the company that a node keeps.
+
+use std::time::Duration;
+
+use super::*;
+
+// ---- DHT ----------------------------------------------------------------------------------------
+
+/// Peers in the routing table. Unit: peers, of about 1 kB each.
+///
+/// The table of a network of a million nodes has 20 peers in each of about 16 buckets.
+pub const DHT_TABLE: usize = 320;
+
+/// Peers in the routing table whose public addresses share an IPv4 /24 or an IPv6 /48. Unit: peers.
+///
+/// Addresses are what an attacker has to pay for: to fill a table takes as many prefixes as honest peers have.
+pub const DHT_PER_PREFIX: usize = 4;
+
+/// Dials that fail, one after the other, before a peer leaves the routing table. Unit: dials.
+pub const DHT_FAILURES: u8 = 2;
+
+/// Addresses of a peer in the routing table, or in a record. Unit: addresses.
+///
+/// QUIC and TCP over IPv4 and IPv6, outside and inside.
+pub const DHT_ADDRESSES: usize = 8;
+
+/// Provider records kept for others. Unit: records, of up to 800 bytes: 1.6 MB.
+pub const DHT_RECORDS: usize = 2048;
+
+/// Providers kept for one key, and taken from one answer. Unit: peers.
+///
+/// A room needs some [`ROOM_NEIGHBOURS`]; the rest is for those that are gone by then.
+pub const DHT_PROVIDERS_PER_KEY: usize = 32;
+
+/// Keys that one provider may have here. Unit: keys. As many as it may have rooms.
+pub const DHT_KEYS_PER_PROVIDER: usize = ROOMS;
+
+/// Bytes of a key: a multihash of SHA-256 has 34, one of SHA-512 66.
+pub const DHT_KEY_BYTES: usize = 72;
+
+/// How long a record is kept unless it is renewed. Unit: time.
+///
+/// Members come and go: one that is gone is dialled in vain for this long.
+pub const DHT_RECORD_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Between the first two announcements of a room; each time after that is twice as long ... Unit: time.
+pub const DHT_PROVIDE_FIRST: Duration = Duration::from_secs(30);
+
+/// ... up to this. Unit: time. Two renewals may be lost before the record expires.
+pub const DHT_PROVIDE_MOST: Duration = Duration::from_secs(20 * 60);
+
+/// Between the first two lookups of a room that has too few neighbours, doubling ... Unit: time.
+pub const DHT_LOOKUP_FIRST: Duration = Duration::from_secs(2);
+
+/// ... up to this. Unit: time. A lookup asks about ten nodes, most of which have to be dialled for it: 60 kB.
+pub const DHT_LOOKUP_MOST: Duration = Duration::from_secs(10 * 60);
+
+/// Between two lookups of a room that has enough neighbours. Unit: time.
+///
+/// How long a room may stay in two parts that do not know of each other.
+pub const DHT_LOOKUP_SATISFIED: Duration = Duration::from_secs(20 * 60);
+
+/// Queries for rooms at once. Unit: queries, each with up to [`DHT_PATHS`] requests under way.
+pub const DHT_QUERIES: usize = 4;
+
+/// Disjoint paths of a query. Unit: paths. Kademlia's alpha.
+pub const DHT_PATHS: usize = 3;
+
+/// How long a query may take. Unit: time.
+///
+/// A dead peer costs its path a dial's time-out, and liars can name any number of them.
+pub const DHT_QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Nodes that keep a record. Unit: nodes.
+///
+/// libp2p's 20 is for records that shall last 48 h; these are renewed three times before they expire.
+pub const DHT_REPLICATION: usize = 8;
+
+/// Between two refreshes of the routing table. Unit: time.
+pub const DHT_REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// Dials for lookups at once, and each minute. Unit: dials.
+///
+/// Joining takes some 30; what liars can make a node dial is this.
+pub const DHT_DIALS: u8 = 60;
+
+const _: () = assert!(DHT_PROVIDE_MOST.as_secs() * 3 <= DHT_RECORD_TTL.as_secs());
+const _: () = assert!(DHT_LOOKUP_FIRST.as_secs() < DHT_LOOKUP_MOST.as_secs());
+const _: () = assert!(DHT_QUERIES * DHT_PATHS < PENDING_OUTBOUND as usize);
+const _: () = assert!(DHT_PROVIDERS_PER_KEY > 4 * ROOM_NEIGHBOURS);
+
+// ---- whom to be connected with ------------------------------------------------------------------
+
+/// Members of a room that a node wants as neighbours. Unit: peers. gossipsub's D, the degree of its meshes.
+pub const ROOM_NEIGHBOURS: usize = 6;
+
+/// Peers remembered per room as possible neighbours. Unit: peers, of about 60 bytes.
+pub const CANDIDATES: usize = 64;
+
+/// Peers of the local network to be connected with, whatever rooms they are in. Unit: peers.
+pub const LAN_PEERS: usize = 16;
+
+/// Peers of the local network that are remembered. Unit: peers.
+pub const LAN_KNOWN: usize = 256;
+
+/// How long a peer of the local network that is in no room of ours is left alone. Unit: time.
+pub const STRANGER_REST: Duration = Duration::from_secs(15 * 60);
+
+/// Dials under way to become connected with those one wants. Unit: dials.
+pub const WISH_DIALS: usize = 8;
+
+/// Peers to be connected with while nobody is found in a room: any of them may lead to its members. Unit: peers.
+pub const LONELY_LINKS: usize = 8;
+
+/// How long a peer that we dialled and that is in no room of ours is kept. Unit: time.
+///
+/// Long enough for identify, subscriptions and a lookup that asks it again; keeping a connection for as long as
+/// the next lookup is away costs more than dialling again.
+pub const STRANGER: Duration = Duration::from_secs(60);
+
+/// Addresses that a member tells its rooms. Unit: addresses.
+pub const PRESENCE_ADDRESSES: usize = 8;
+
+const _: () = assert!(WISH_DIALS + DHT_QUERIES * DHT_PATHS <= PENDING_OUTBOUND as usize);
+const _: () = assert!(CANDIDATES > DHT_PROVIDERS_PER_KEY);
+
+// ---- address book and connection marks ----------------------------------------------------------
+
+/// Peers in the address book, connected ones included. Unit: peers. At 8 addresses of about 120 bytes: 500 kB.
+pub const BOOK_PEERS: usize = 512;
+
+/// Addresses kept of one peer: QUIC and TCP, IPv4 and IPv6, in the LAN and outside. Unit: addresses.
+pub const BOOK_ADDRESSES: usize = 8;
+
+/// Those among them that only third parties told, so that some place is left for its own. Unit: addresses.
+pub const BOOK_HEARSAY_ADDRESSES: usize = 4;
+
+/// Those among them where we reached it, so that there is some place for news of it. Unit: addresses.
+pub const BOOK_REACHED_ADDRESSES: usize = 4;
+
+/// Longest address that is kept. Unit: bytes, binary. A circuit through an IPv6 relay over QUIC has 72.
+pub const ADDRESS_BYTES: usize = 128;
+
+/// Peers of the book that are known by third parties in the DHT only. Unit: peers.
+pub const BOOK_DHT_PEERS: usize = 128;
+
+/// Peers of the book that are known by mDNS at best. Unit: peers. Whoever is in the LAN can invent them.
+pub const BOOK_MDNS_PEERS: usize = 64;
+
+/// Peers of the book that are known by what they said through gossip at best. Unit: peers. Keys cost nothing.
+pub const BOOK_MEMBER_PEERS: usize = 128;
+
+/// Peers of the book that are known by what they said over a connection of theirs at best. Unit: peers.
+pub const BOOK_IDENTIFY_PEERS: usize = 128;
+
+/// Peers known by the DHT only whose addresses are all in one IPv4 /24 or IPv6 /48. Unit: peers.
+///
+/// One who owns such a network can invent as many as he likes. Our own networks are exempt.
+pub const BOOK_PREFIX_PEERS: usize = 4;
+
+/// Failed dials in a row after which an address that never worked is forgotten. Unit: dials.
+///
+/// With the delays below these are two minutes. What worked once, in this run or an earlier one, stays: it may be
+/// our own link that is down.
+pub const BOOK_TRIES: u32 = 7;
+
+/// Failed dials in a row after which an address goes behind those that have not failed so often. Unit: dials.
+pub const BOOK_DOUBT: u32 = 3;
+
+/// Dials of a peer in the book begin with [`REDIAL_FIRST`] between them, double, and end with this. Unit: time.
+pub const BOOK_REDIAL_MOST: Duration = Duration::from_secs(5 * 60);
+
+/// A new address from the operator or from the LAN cuts a delay short, but not below this time after the last
+/// try. Unit: time. A liar in the LAN would have us dial the neighbours so often.
+pub const BOOK_NEWS: Duration = Duration::from_secs(10);
+
+/// Addresses of one peer that are dialled at once. Unit: addresses. Wrong ones cost their owners a packet or two.
+pub const DIAL_ADDRESSES: usize = 6;
+
+/// Peers in the saved address book. Unit: peers. One of them has to be there when a router comes back.
+pub const SAVED_PEERS: usize = 64;
+
+/// Addresses saved of one peer. Unit: addresses.
+pub const SAVED_ADDRESSES: usize = 4;
+
+/// Peers of one IPv4 /24 or IPv6 /48 that are saved before others have had their turn. Unit: peers.
+pub const SAVED_PREFIX_PEERS: usize = 8;
+
+/// Bytes of the saved address book that are read. Unit: bytes. The longest lines we write have about 300.
+pub const SAVED_FILE_BYTES: u64 = 96 * 1024;
+
+/// Time from something worth saving to the first save: one who crashes at once has not much to lose.
+pub const SAVE_FIRST: Duration = Duration::from_secs(60);
+
+/// Least time between two saves, except at a clean end. Unit: time. Flash wears out: 48 small writes a day.
+pub const SAVE_EVERY: Duration = Duration::from_secs(30 * 60);
+
+/// Above so many connections some are closed. Unit: connections.
+pub const CONNECTIONS_HIGH: usize = 80;
+
+/// Down to so many. Unit: connections. The difference is for newcomers until the next round.
+pub const CONNECTIONS_LOW: usize = 64;
+
+/// A connection may show for so long what it is good for before it can be closed. Unit: time.
+pub const CONNECTION_YOUNG: Duration = Duration::from_secs(10);
+
+/// Inbound connections from one IPv4 address or IPv6 /64. Unit: connections. A home, or some homes of a CGNAT.
+///
+/// Twice as many while there are fewer than [`CONNECTIONS_LOW`] in all: a test fleet behind one NAT shall get in
+/// while nobody else wants the places, and above [`CONNECTIONS_HIGH`] it gives them back first.
+pub const INBOUND_PER_HOST: usize = 16;
+
+/// Inbound connections from one IPv4 /24 or IPv6 /48. Unit: connections. Doubled likewise.
+pub const INBOUND_PER_PREFIX: usize = 32;
+
+/// How long the kernel may take for a list of our addresses. Unit: time. It takes microseconds; this is for a
+/// kernel that drops the question.
+pub const NETLINK_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Parts of that list that are read before we give up. Unit: parts of up to [`NETLINK_BYTES`], 100 addresses each.
+pub const NETLINK_ANSWERS: usize = 64;
+
+const _: () = assert!(
+    BOOK_DHT_PEERS + BOOK_MDNS_PEERS + BOOK_MEMBER_PEERS + BOOK_IDENTIFY_PEERS + SAVED_PEERS <= BOOK_PEERS
+);
+const _: () = assert!(BOOK_PEERS > 4 * CONNECTIONS as usize && BOOK_PREFIX_PEERS < BOOK_DHT_PEERS);
+const _: () = assert!(BOOK_HEARSAY_ADDRESSES < BOOK_ADDRESSES && DIAL_ADDRESSES <= BOOK_ADDRESSES);
+const _: () = assert!(BOOK_HEARSAY_ADDRESSES < DIAL_ADDRESSES && BOOK_REACHED_ADDRESSES < DIAL_ADDRESSES);
+const _: () = assert!(SAVED_ADDRESSES <= DIAL_ADDRESSES && SAVED_PREFIX_PEERS < SAVED_PEERS);
+const _: () = assert!(SAVED_FILE_BYTES as usize >= 300 * SAVED_PEERS * SAVED_ADDRESSES);
+const _: () = assert!(BOOK_DOUBT < BOOK_TRIES && REDIAL_FIRST.as_millis() < BOOK_REDIAL_MOST.as_millis());
+const _: () = assert!(CONNECTIONS_LOW < CONNECTIONS_HIGH && CONNECTIONS_HIGH < CONNECTIONS as usize);
+const _: () = assert!(INBOUND_PER_HOST < INBOUND_PER_PREFIX && 2 * INBOUND_PER_PREFIX <= CONNECTIONS_LOW);
