@@ -67,6 +67,11 @@ impl Links {
         self.peers.contains_key(peer)
     }
 
+    /// When the first of its present connections came about.
+    pub(super) fn since(&self, peer: &PeerId) -> Option<Instant> {
+        Some(self.peers.get(peer)?.since)
+    }
+
     /// Where we reached a connected peer, if we did.
     #[cfg(feature = "kad")]
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
