@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, Instant},
 };
 
@@ -177,8 +178,9 @@ impl Node {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
+                let died = cause.as_ref().is_some_and(|e| timed_out(e));
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
-                self.on_closed(peer_id, connection_id, num_established, cause);
+                self.on_closed(peer_id, connection_id, num_established, cause, died);
             }
             SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.company.book.dialing(peer),
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error, .. } => {
@@ -224,6 +226,9 @@ impl Node {
             Err(e) => {
                 log::info!("{peer} does not answer, closing the connection: {e}");
                 self.swarm.close_connection(connection);
+                if self.links.peers.get(&peer).is_some_and(|link| link.connections.len() > 1) {
+                    self.begin_anew(peer, "the connection that it has beside may be its second life");
+                }
             }
         }
     }
@@ -272,10 +277,16 @@ impl Node {
             rtt: None,
             agent: None,
         });
+        let is_second_life = inbound
+            && now.duration_since(link.since) >= limits::SECOND_LIFE
+            && !link.connections.values().chain([&addr]).any(scope::is_circuit);
         link.connections.insert(id, addr.clone());
         link.is_wanted |= is_wanted;
         if !inbound {
             link.dialled = Some(addr.clone());
+        }
+        if is_second_life {
+            return self.begin_anew(peer, "it dialled us, so it has lost the connection that we have");
         }
         // One of the two ends decides, or each might close the connection that the other one keeps.
         if link.connections.len() > 1 && self.swarm.local_peer_id() > &peer {
@@ -289,10 +300,22 @@ impl Node {
         }
     }
 
-    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String) {
+    /// Closes all connections to a peer that may have lost what it knew of us while we were connected, as when it
+    /// was restarted without a goodbye: gossipsub says which rooms we are in on the first connection, and not again
+    /// while there is one. The peer, or we, will dial again in a second.
+    fn begin_anew(&mut self, peer: PeerId, why: &str) {
+        log::info!("beginning anew with {peer}: {why}");
+        // It may have gone in the meantime.
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String, died: bool) {
         if left > 0 {
             if let Some(link) = self.links.peers.get_mut(&peer) {
                 link.connections.remove(&id);
+            }
+            if died {
+                self.begin_anew(peer, "one connection died, and the other may be its second life");
             }
             return;
         }
@@ -323,6 +346,24 @@ impl Node {
         let peer = *self.swarm.local_peer_id();
         addr.with_p2p(peer).unwrap_or_else(|addr| addr)
     }
+}
+
+/// Whether a connection ended because nothing was heard any more, rather than that one end closed it.
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_late = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut;
+    let mut source = Some(error);
+    while let Some(error) = source {
+        // What an io::Error holds is its source's source to the outside.
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(is_late) {
+            return true;
+        }
+        source = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// Dials a peer at its addresses, once: not when it is connected already. An unknown peer has one address.

@@ -1,10 +1,11 @@
 //! Nodes that meet over QUIC, and nodes that can choose.
 
-use std::{net::UdpSocket, sync::Arc};
+use std::{net::UdpSocket, sync::Arc, time::Duration};
 
+use rustix::process::Signal;
 use warren::limits;
 
-use crate::net::{Dir, LOOPBACK, Node, finish, until};
+use crate::net::{Dir, LOOPBACK, Node, PATIENCE, finish, until};
 
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
@@ -44,6 +45,28 @@ fn two_nodes_talk_with_quic_only() {
     bob.done("quit", &[]);
     let goodbye = ada.event_of("peer_disconnected", &bob.peer);
     assert!(goodbye.text("cause").contains("closed by peer"), "{goodbye:?}");
+}
+
+/// Nothing tells the others that a process is gone: to them it is still connected when it dials them again.
+#[test]
+fn who_was_killed_hears_the_others_in_the_next_life() {
+    let dir = Arc::new(Dir::new());
+    let mut ada = quic_only("ada", &["--no-discovery"]);
+    let bootstrap = ada.addr.clone();
+    let words = ["run", "--quic-only", "--listen", QUIC, "--no-discovery", "--bootstrap", &bootstrap];
+    let mut bob = Node::start_in(dir.clone(), "bob", &words);
+    bob.meets(&ada);
+    // Long enough for the two not to be dialling each other at the same time, not so long that ada notices.
+    until("they have been connected for a while", || {
+        let uptime = bob.done("stats", &[]).number("uptimeMs");
+        (uptime > (limits::SECOND_LIFE + Duration::from_secs(1)).as_millis() as f64).then_some(())
+    });
+    bob.program.signal(Signal::KILL);
+    bob.program.ends_within(PATIENCE);
+    let mut again = Node::start_in(dir, "bob", &words);
+    again.meets(&ada);
+    again.say("where was I?");
+    ada.hear("where was I?");
 }
 
 #[test]
