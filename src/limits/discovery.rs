@@ -44,7 +44,10 @@ pub const DHT_KEY_BYTES: usize = 72;
 pub const DHT_RECORD_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// Between the first two announcements of a room; each time after that is twice as long ... Unit: time.
-pub const DHT_PROVIDE_FIRST: Duration = Duration::from_secs(30);
+///
+/// An announcement dials those of the [`DHT_REPLICATION`] nodes that are no neighbours: 60 kB. While the node gets
+/// to know the DHT it announces again anyway, whenever the nodes that it knows have doubled.
+pub const DHT_PROVIDE_FIRST: Duration = Duration::from_secs(5 * 60);
 
 /// ... up to this. Unit: time. Two renewals may be lost before the record expires.
 pub const DHT_PROVIDE_MOST: Duration = Duration::from_secs(20 * 60);
