@@ -295,7 +295,7 @@ mod tests {
         let wishes = in_room(&candidates, &world);
         world.members = candidates.iter().map(|peer| (room("one"), *peer)).collect();
         assert_eq!(all(&wishes, &world, now).len(), limits::ROOM_NEIGHBOURS);
-        candidates.iter().for_each(|peer| drop(world.resting.insert(*peer, now)));
+        world.resting.extend(candidates.map(|peer| (peer, now)));
         assert_eq!(
             wishes.next_due(&world, now),
             Some(now + limits::PROMISING),
