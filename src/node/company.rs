@@ -304,6 +304,8 @@ impl Node {
                 book.failed(peer, [], now, jitter());
             }
         }
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        wishes.missed(&peer, &Surroundings { book, dialing, links, rooms, now });
         self.company.look_again(now);
     }
 

@@ -82,6 +82,16 @@ impl Wishes {
         }
     }
 
+    /// A dial of a peer failed. A room that has neighbours enough can do without: should the peer be there after all,
+    /// the next lookup, or its own word, says so again.
+    pub(super) fn missed(&mut self, peer: &PeerId, world: &impl World) {
+        for (room, candidates) in &mut self.rooms {
+            if world.neighbours(room) >= limits::ROOM_NEIGHBOURS {
+                candidates.remove(peer);
+            }
+        }
+    }
+
     /// A peer of the local network.
     #[cfg(any(test, feature = "mdns"))]
     pub(super) fn lan(&mut self, peer: PeerId) {
@@ -286,6 +296,19 @@ mod tests {
         assert!(due > now && due <= now + limits::UNHEARD);
         world.resting.clear();
         assert_eq!(all(&wishes, &world, now + limits::UNHEARD), [candidates[1]]);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_is_given_up_where_there_are_others() {
+        let ([gone], mut world) = (peers(), Toy::default());
+        let mut wishes = in_room(&[gone], &world);
+        let later = Instant::now() + limits::UNHEARD;
+        wishes.missed(&gone, &world);
+        assert_eq!(all(&wishes, &world, later), [gone], "the only one there is");
+        world.linked.borrow_mut().clear();
+        world.neighbours.insert(room("one"), limits::ROOM_NEIGHBOURS);
+        wishes.missed(&gone, &world);
+        assert_eq!(all(&wishes, &world, later), []);
     }
 
     #[test]
