@@ -121,6 +121,13 @@ pub const SURPLUS_GRACE: Duration = Duration::from_secs(5);
 /// message is under way.
 pub const SURPLUS_QUIET: Duration = Duration::from_secs(2);
 
+/// A peer that dials us after we have been connected for so long has lost its end of the connection. Unit: time.
+///
+/// Two that dial each other at the same time get two connections within the time that a dial may take.
+pub const SECOND_LIFE: Duration = Duration::from_secs(15);
+
+const _: () = assert!(SECOND_LIFE.as_millis() > TCP_DIAL_TIMEOUT.as_millis());
+
 /// Inbound connections still in their handshake.
 pub const PENDING_INBOUND: u32 = 32;
 

@@ -3,6 +3,7 @@
 mod footprint;
 mod gossip;
 mod interop;
+mod lab;
 mod lan;
 mod link;
 mod mesh;
@@ -10,6 +11,7 @@ mod node;
 mod process;
 mod program;
 mod relay;
+mod rooms;
 mod scratch;
 mod table;
 mod tally;
@@ -33,6 +35,7 @@ enum Command {
     Footprint(footprint::Args),
     Interop(interop::Args),
     Link(link::Args),
+    Rooms(rooms::Args),
     Transport(transport::Args),
 }
 
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),
         Command::Link(args) => link::run(args),
+        Command::Rooms(args) => rooms::run(args),
         Command::Transport(args) => transport::run(args),
     };
     match done {

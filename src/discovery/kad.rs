@@ -11,6 +11,7 @@
 //! - Dials for lookups have a budget.
 
 mod records;
+mod resting;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ use libp2p::{
     },
 };
 
-use self::records::Records;
+use self::{records::Records, resting::Resting};
 use super::{
     rendezvous::{Query, RoomKey},
     scope::{self, Networks, Prefix},
@@ -78,6 +79,7 @@ pub struct Behaviour {
     told: usize,
     events: VecDeque<Event>,
     dials: Budget,
+    resting: Resting,
 }
 
 impl Behaviour {
@@ -98,6 +100,7 @@ impl Behaviour {
             told: 0,
             events: VecDeque::new(),
             dials: Budget::new(Instant::now()),
+            resting: Resting::default(),
         }
     }
 
@@ -251,16 +254,24 @@ impl Behaviour {
     }
 
     fn on_dial_failure(&mut self, failure: &DialFailure<'_>) {
-        let failed = !matches!(failure.error, DialError::DialPeerConditionFalse(_));
-        if failed
-            && let Some(peer) = failure.peer_id
-            && let Some(failures) = self.table.get_mut(&peer)
-        {
+        // Not dialled at all says nothing of the peer.
+        if matches!(failure.error, DialError::DialPeerConditionFalse(_) | DialError::Denied { .. }) {
+            return;
+        }
+        let Some(peer) = failure.peer_id else { return };
+        self.resting.missed(peer, Instant::now());
+        if let Some(failures) = self.table.get_mut(&peer) {
             *failures += 1;
             if *failures >= limits::DHT_FAILURES {
                 self.remove(&peer);
             }
         }
+    }
+
+    /// Whether a lookup may dial this peer.
+    fn may_dial(&mut self, peer: Option<PeerId>) -> bool {
+        let now = Instant::now();
+        !peer.is_some_and(|peer| self.resting.has(&peer, now)) && self.dials.take(now)
     }
 
     /// Kademlia's own announcements carry "external" addresses only. In the private DHT any that we listen at
@@ -372,6 +383,7 @@ impl NetworkBehaviour for Behaviour {
                 self.inner.on_swarm_event(FromSwarm::ExternalAddrExpired(expired));
             }
             FromSwarm::ConnectionEstablished(established) => {
+                self.resting.met(&established.peer_id);
                 if let Some(failures) = self.table.get_mut(&established.peer_id) {
                     *failures = 0;
                 }
@@ -393,7 +405,7 @@ impl NetworkBehaviour for Behaviour {
             }
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_event(event),
-                Poll::Ready(ToSwarm::Dial { opts }) if !self.dials.take(Instant::now()) => {
+                Poll::Ready(ToSwarm::Dial { opts }) if !self.may_dial(opts.get_peer_id()) => {
                     let failure = DialFailure {
                         peer_id: opts.get_peer_id(),
                         error: &DialError::Aborted,

@@ -30,6 +30,9 @@ use crate::discovery::kad;
 use crate::discovery::mdns;
 use crate::{config::Config, limits};
 
+/// How the name of the program begins that a warren says it is.
+pub(super) const AGENT: &str = "warren/";
+
 /// What every node speaks.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -69,9 +72,10 @@ impl Behaviour {
         let gossip_config = gossip_config(mode, again.clone()).map_err(|e| e.to_string())?;
         let mut gossip = gossipsub::Behaviour::new(authenticity, gossip_config)?;
         gossip.with_peer_score(score_params(), score_thresholds())?;
-        let agent = concat!("warren/", env!("CARGO_PKG_VERSION"));
+        // Others are told which life of this node they talk with: see `Links::tells_lives`.
+        let agent = format!("{AGENT}{} {:08x}", env!("CARGO_PKG_VERSION"), fastrand::u32(..));
         let identify = identify::Config::new("/warren/1.0.0".into(), key.public())
-            .with_agent_version(agent.into())
+            .with_agent_version(agent)
             .with_interval(limits::IDENTIFY_INTERVAL)
             .with_push_listen_addr_updates(true)
             .with_cache_size(0);

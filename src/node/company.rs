@@ -51,7 +51,7 @@ pub(super) struct Company {
     /// The node dials nobody who was not named to it.
     is_static: bool,
     /// Dials of the wishes.
-    dialing: HashMap<ConnectionId, PeerId>,
+    dialing: HashMap<ConnectionId, Dial>,
     /// When there may be somebody to dial.
     due: Option<Instant>,
     /// When to look for connections that are good for nothing.
@@ -129,9 +129,16 @@ pub(super) enum Way<'a> {
     Out(&'a Multiaddr),
 }
 
+/// A dial of the wishes.
+struct Dial {
+    peer: PeerId,
+    since: Instant,
+}
+
 /// Everything else, as the wishes see it.
 struct Surroundings<'a> {
     book: &'a Book,
+    dialing: &'a HashMap<ConnectionId, Dial>,
     links: &'a Links,
     rooms: &'a BTreeMap<Room, RoomState>,
     now: Instant,
@@ -156,6 +163,13 @@ impl World for Surroundings<'_> {
 
     fn neighbours(&self, room: &Room) -> usize {
         self.rooms.get(room).map_or(0, |state| state.members.neighbours())
+    }
+
+    fn is_promising(&self, room: &Room, peer: &PeerId) -> bool {
+        let mut dials = self.dialing.values().filter(|dial| dial.peer == *peer);
+        let begun = self.links.since(peer).or_else(|| dials.next().map(|dial| dial.since));
+        let is_neighbour = || self.rooms.get(room).is_some_and(|state| state.members.is_neighbour(peer));
+        begun.is_some_and(|since| self.now < since + limits::PROMISING) && !is_neighbour()
     }
 
     fn is_member(&self, room: &Room, peer: &PeerId) -> bool {
@@ -259,8 +273,8 @@ impl Node {
 
     /// Somebody is said to be in a room, or is.
     pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, now: Instant) {
-        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
-        wishes.candidate(room, peer, &Surroundings { book, links, rooms, now });
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        wishes.candidate(room, peer, &Surroundings { book, dialing, links, rooms, now }, now);
         self.company.look_again(now);
     }
 
@@ -315,6 +329,8 @@ impl Node {
                 book.failed(peer, [], now, jitter());
             }
         }
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        wishes.missed(&peer, &Surroundings { book, dialing, links, rooms, now });
         self.company.look_again(now);
     }
 
@@ -387,8 +403,8 @@ impl Node {
             return;
         }
         while self.company.dialing.len() < limits::WISH_DIALS {
-            let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
-            let world = Surroundings { book, links, rooms, now };
+            let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+            let world = Surroundings { book, dialing, links, rooms, now };
             let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
             let Some(addrs) = self.company.book.due(peer, now) else { break };
             let opts = DialOpts::peer_id(peer).addresses(addrs).build();
@@ -398,7 +414,7 @@ impl Node {
                     log::debug!("dialling {peer}, who is wanted");
                     // The swarm says so too, and later.
                     self.company.book.dialing(peer);
-                    self.company.dialing.insert(id, peer);
+                    self.company.dialing.insert(id, Dial { peer, since: now });
                 }
                 // Somebody else is dialling it; or it is not to be. Either way: later.
                 Err(e) => {
@@ -407,16 +423,16 @@ impl Node {
                 }
             }
         }
-        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
-        self.company.due = wishes.next_due(&Surroundings { book, links, rooms, now }, now);
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        self.company.due = wishes.next_due(&Surroundings { book, dialing, links, rooms, now }, now);
     }
 
     /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
     /// closes it: the other side may have wanted it.
     fn close_strangers(&mut self, now: Instant) {
-        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = &mut *self;
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = &mut *self;
         // While a room is empty, anybody may be the way to its members.
-        let kept = match wishes.is_seeking(&Surroundings { book, links, rooms, now }) {
+        let kept = match wishes.is_seeking(&Surroundings { book, dialing, links, rooms, now }) {
             true => limits::LONELY_LINKS,
             false => 0,
         };

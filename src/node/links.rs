@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use libp2p::{
 use super::{
     Node,
     api::{Event, PeerInfo, Refusal},
-    behaviour::BehaviourEvent,
+    behaviour::{AGENT, BehaviourEvent},
     company::Way,
     crowd::{Link, Worth},
     dial_trouble, jitter, peers,
@@ -78,6 +79,16 @@ impl Links {
         self.peers.get(peer).filter(|link| link.is_relayed())?.connections.values().next()
     }
 
+    /// Whether a peer says when it is started again: then nothing has to be guessed.
+    fn tells_lives(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(Peer::tells_lives)
+    }
+
+    /// When the first of its present connections came about.
+    pub(super) fn since(&self, peer: &PeerId) -> Option<Instant> {
+        Some(self.peers.get(peer)?.since)
+    }
+
     /// Where we reached a connected peer, if we did.
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer)?.dialled.as_ref()
@@ -102,6 +113,11 @@ impl Links {
 }
 
 impl Peer {
+    /// Its agent is another one after each start, as that of a warren.
+    fn tells_lives(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.starts_with(AGENT))
+    }
+
     fn is_relayed(&self) -> bool {
         self.connections.values().all(scope::is_circuit)
     }
@@ -193,8 +209,9 @@ impl Node {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
+                let died = cause.as_ref().is_some_and(|e| timed_out(e));
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
-                self.on_closed(peer_id, connection_id, num_established, cause);
+                self.on_closed(peer_id, connection_id, num_established, cause, died);
             }
             SwarmEvent::NewExternalAddrCandidate { address } => self.observed(address),
             SwarmEvent::ExternalAddrConfirmed { address } => {
@@ -246,6 +263,10 @@ impl Node {
             Err(e) => {
                 log::info!("{peer} does not answer, closing the connection: {e}");
                 self.swarm.close_connection(connection);
+                let guess = |link: &Peer| link.connections.len() > 1 && !link.tells_lives();
+                if self.links.peers.get(&peer).is_some_and(guess) {
+                    self.begin_anew(peer, "the connection that it has beside may be its second life");
+                }
             }
         }
     }
@@ -254,7 +275,11 @@ impl Node {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
         if let Some(peer) = self.links.peers.get_mut(&peer_id) {
             // It is the peer's own word, so it is cut to a line's length here and escaped where it is shown.
-            peer.agent = Some(info.agent_version.chars().take(64).collect());
+            let agent: String = info.agent_version.chars().take(64).collect();
+            let before = peer.agent.replace(agent.clone());
+            if peer.tells_lives() && before.is_some_and(|before| before != agent) {
+                return self.begin_anew(peer_id, "it was started again");
+            }
             self.introduced(peer_id, &info, Instant::now());
         }
     }
@@ -300,10 +325,17 @@ impl Node {
             rtt: None,
             agent: None,
         });
+        let is_second_life = inbound
+            && !link.tells_lives()
+            && now.duration_since(link.since) >= limits::SECOND_LIFE
+            && !link.connections.values().chain([&addr]).any(scope::is_circuit);
         link.connections.insert(id, addr.clone());
         link.is_wanted |= is_wanted;
         if !inbound {
             link.dialled = Some(addr.clone());
+        }
+        if is_second_life {
+            return self.begin_anew(peer, "it dialled us, so it has lost the connection that we have");
         }
         // One of the two ends decides, or each might close the connection that the other one keeps.
         if link.connections.len() > 1 && self.swarm.local_peer_id() > &peer {
@@ -327,13 +359,26 @@ impl Node {
         }
     }
 
-    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String) {
+    /// Closes all connections to a peer that may have lost what it knew of us while we were connected, as when it
+    /// was restarted without a goodbye: gossipsub says which rooms we are in on the first connection, and not again
+    /// while there is one. The peer, or we, will dial again in a second.
+    fn begin_anew(&mut self, peer: PeerId, why: &str) {
+        log::info!("beginning anew with {peer}: {why}");
+        // It may have gone in the meantime.
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String, died: bool) {
         if left > 0 {
             let was_relayed = self.links.is_relayed(&peer);
             if let Some(link) = self.links.peers.get_mut(&peer) {
                 link.connections.remove(&id);
             }
             self.rouse(peer);
+            // A warren says itself whether it is the same as before.
+            if died && !self.links.tells_lives(&peer) {
+                return self.begin_anew(peer, "one connection died, and the other may be its second life");
+            }
             if !was_relayed && let Some(addr) = self.links.relayed_at(&peer).cloned() {
                 log::info!("the connection to {peer} goes through a relay now: {addr}");
                 self.feed.publish(Event::PathChanged { peer, addr, is_relayed: true });
@@ -384,6 +429,24 @@ impl Node {
         let peer = *self.swarm.local_peer_id();
         addr.with_p2p(peer).unwrap_or_else(|addr| addr)
     }
+}
+
+/// Whether a connection ended because nothing was heard any more, rather than that one end closed it.
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_late = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut;
+    let mut source = Some(error);
+    while let Some(error) = source {
+        // What an io::Error holds is its source's source to the outside.
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(is_late) {
+            return true;
+        }
+        source = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// Dials a peer at its addresses, once: not when it is connected already. An unknown peer has one address.

@@ -2,11 +2,12 @@
 
 use std::{net::UdpSocket, sync::Arc};
 
+use rustix::process::Signal;
 use warren::limits;
 
 use crate::{
     links::is_noticed_and_met_again,
-    net::{Dir, LOOPBACK, Node, finish, until},
+    net::{Dir, LOOPBACK, Node, PATIENCE, finish, until},
 };
 
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
@@ -57,6 +58,23 @@ fn a_peer_that_stands_still_is_noticed_like_a_dead_link_and_met_again() {
     ada.meets(&bob);
     bob.meets(&ada);
     is_noticed_and_met_again(&mut ada, &mut bob, limits::DEAD_LINK);
+}
+
+/// Nothing tells the others that a process is gone: to them it is still connected when it dials them again.
+#[test]
+fn who_was_killed_hears_the_others_in_the_next_life() {
+    let dir = Arc::new(Dir::new());
+    let mut ada = quic_only("ada", &["--no-discovery"]);
+    let bootstrap = ada.addr.clone();
+    let words = ["run", "--quic-only", "--listen", QUIC, "--no-discovery", "--bootstrap", &bootstrap];
+    let mut bob = Node::start_in(dir.clone(), "bob", &words);
+    bob.meets(&ada);
+    bob.program.signal(Signal::KILL);
+    bob.program.ends_within(PATIENCE);
+    let mut again = Node::start_in(dir, "bob", &words);
+    again.meets(&ada);
+    again.say("where was I?");
+    ada.hear("where was I?");
 }
 
 #[test]
