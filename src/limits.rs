@@ -4,11 +4,12 @@
 //! may use a quarter. Where two bounds depend on each other a `const` assertion below says how.
 
 mod discovery;
+mod nat;
 mod transport;
 
 use std::time::Duration;
 
-pub use self::{discovery::*, transport::*};
+pub use self::{discovery::*, nat::*, transport::*};
 
 // ---- rooms and messages -------------------------------------------------------------------------
 

@@ -1,0 +1,124 @@
+//! What was seen in one IP family, and what of it has been told.
+
+use std::{net::SocketAddr, time::Instant};
+
+use async_channel::TrySendError;
+
+use super::Event;
+use crate::nat::stun::{
+    Family,
+    verdict::{Evidence, FilterTest, Filtering, Observation, Verdict},
+};
+
+pub(super) struct Outlook {
+    family: Family,
+    evidence: Evidence,
+    /// The check is over.
+    pub(super) is_done: bool,
+    /// The latest verdict that was, or is to be told.
+    latest: Option<Verdict>,
+    /// It is still to be told.
+    is_untold: bool,
+    /// The address that others shall use, and the one that was told.
+    external: Option<SocketAddr>,
+    told: Option<SocketAddr>,
+}
+
+/// What a check showed beside the verdict.
+pub(super) struct Conclusion {
+    pub(super) is_another_nat: bool,
+    /// The behaviour of it was looked at.
+    pub(super) is_whole: bool,
+}
+
+impl Outlook {
+    pub(super) fn new(family: Family) -> Self {
+        Outlook {
+            family,
+            evidence: Evidence::new(family),
+            is_done: true,
+            latest: None,
+            is_untold: false,
+            external: None,
+            told: None,
+        }
+    }
+
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.evidence.begin(now);
+        self.is_done = false;
+    }
+
+    pub(super) fn observe(&mut self, observation: Observation, now: Instant) {
+        self.evidence.observe(observation);
+        self.set_external(&self.evidence.verdict(now));
+    }
+
+    pub(super) fn test(&mut self, test: FilterTest) {
+        self.evidence.test(test);
+    }
+
+    /// The check has enough for a verdict, or is over.
+    pub(super) fn conclude(&mut self, is_done: bool, is_wished: bool, now: Instant) -> Conclusion {
+        self.is_done |= is_done;
+        let verdict = self.evidence.verdict(now);
+        self.set_external(&verdict);
+        let is_news = self.latest.as_ref().is_none_or(|latest| !latest.agrees_with(&verdict));
+        let had_filtering = self.latest.as_ref().is_some_and(|latest| latest.filtering != Filtering::Unknown);
+        let conclusion = Conclusion {
+            is_another_nat: self.evidence.is_another_nat(),
+            is_whole: !had_filtering || verdict.filtering != Filtering::Unknown,
+        };
+        if is_news {
+            log::info!("{}", verdict.shown(now));
+        }
+        self.is_untold |= is_news || is_wished;
+        self.latest = Some(verdict);
+        conclusion
+    }
+
+    /// Tells the latest verdict once more if it is still fresh.
+    pub(super) fn repeat(&mut self, now: Instant) {
+        self.is_untold |= self.latest.as_ref().is_some_and(|latest| latest.is_fresh(now));
+    }
+
+    pub(super) fn fresh_until(&self) -> Option<Instant> {
+        self.evidence.fresh_until()
+    }
+
+    /// `false`: nobody listens any more.
+    pub(super) fn tell(&mut self, mut send: impl FnMut(Event) -> Result<(), TrySendError<Event>>) -> bool {
+        let family = self.family;
+        if self.told != self.external
+            && let Some(addr) = self.told
+        {
+            match send(Event::Expired { addr, family }) {
+                Ok(()) => self.told = None,
+                Err(error) => return error.is_full(),
+            }
+        }
+        if self.told.is_none()
+            && let Some(addr) = self.external
+        {
+            match send(Event::External { addr, family }) {
+                Ok(()) => self.told = Some(addr),
+                Err(error) => return error.is_full(),
+            }
+        }
+        if self.is_untold
+            && let Some(verdict) = &self.latest
+        {
+            match send(Event::Verdict(verdict.clone())) {
+                Ok(()) => self.is_untold = false,
+                Err(error) => return error.is_full(),
+            }
+        }
+        true
+    }
+
+    /// An address is of use to others unless it is for one destination only.
+    fn set_external(&mut self, verdict: &Verdict) {
+        let is_useful = !verdict.mapping.depends_on_destination();
+        self.external = verdict.external.first().copied().filter(|_| is_useful);
+    }
+}
