@@ -281,7 +281,8 @@ impl Driver {
         let found: Vec<Target> = found.collect();
         log::debug!("asking {} STUN servers: {depth:?}", found.len());
         for family in Family::ALL {
-            self.outlooks[family as usize].begin(now);
+            let is_asked = found.iter().any(|target| Family::of(target.server) == family);
+            self.outlooks[family as usize].begin(is_asked, now);
             self.client.check(family, &found, depth, now);
         }
     }

@@ -13,6 +13,8 @@ use crate::nat::stun::{
 pub(super) struct Outlook {
     family: Family,
     evidence: Evidence,
+    /// There was somebody to ask.
+    is_asked: bool,
     /// The check is over.
     pub(super) is_done: bool,
     /// The latest verdict that was, or is to be told.
@@ -36,6 +38,7 @@ impl Outlook {
         Outlook {
             family,
             evidence: Evidence::new(family),
+            is_asked: false,
             is_done: true,
             latest: None,
             is_untold: false,
@@ -44,9 +47,11 @@ impl Outlook {
         }
     }
 
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// A check begins. `is_asked`: there is a server to ask in this family.
+    pub(super) fn begin(&mut self, is_asked: bool, now: Instant) {
         self.evidence.begin(now);
         self.is_done = false;
+        self.is_asked = is_asked;
     }
 
     pub(super) fn observe(&mut self, observation: Observation, now: Instant) {
@@ -63,7 +68,11 @@ impl Outlook {
         self.is_done |= is_done;
         let verdict = self.evidence.verdict(now);
         self.set_external(&verdict);
-        let is_news = self.latest.as_ref().is_none_or(|latest| !latest.agrees_with(&verdict));
+        // Of a family that this machine does not have there is nothing to say, unless it had it before.
+        let is_news = match &self.latest {
+            Some(latest) => !latest.agrees_with(&verdict),
+            None => self.is_asked,
+        };
         let had_filtering = self.latest.as_ref().is_some_and(|latest| latest.filtering != Filtering::Unknown);
         let conclusion = Conclusion {
             is_another_nat: self.evidence.is_another_nat(),
@@ -72,8 +81,10 @@ impl Outlook {
         if is_news {
             log::info!("{}", verdict.shown(now));
         }
-        self.is_untold |= is_news || is_wished;
-        self.latest = Some(verdict);
+        self.is_untold |= is_news || (is_wished && self.is_asked);
+        if self.is_asked || self.latest.is_some() {
+            self.latest = Some(verdict);
+        }
         conclusion
     }
 
