@@ -71,7 +71,7 @@ impl Node {
     async fn verdict(&self, family: Family) -> Verdict {
         loop {
             match self.event().await {
-                Event::Verdict(verdict) if verdict.family == family => return verdict,
+                Event::Verdict(verdict) if verdict.family == family => return *verdict,
                 _ => {}
             }
         }

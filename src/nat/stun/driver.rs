@@ -60,7 +60,7 @@ pub enum Event {
     Expired { addr: SocketAddr, family: Family },
     /// What kind of NAT there is: after each check that found something else than the one before it, or that was
     /// wished for.
-    Verdict(Verdict),
+    Verdict(Box<Verdict>),
 }
 
 /// How much was asked, answered and dropped so far.
@@ -354,6 +354,6 @@ impl Driver {
     /// then only the latest.
     fn tell(&mut self) -> bool {
         let Driver { outlooks, news, .. } = self;
-        outlooks.iter_mut().all(|outlook| outlook.tell(|event| news.try_send(event)))
+        outlooks.iter_mut().all(|outlook| outlook.tell(news))
     }
 }

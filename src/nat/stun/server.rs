@@ -56,6 +56,9 @@ pub struct Counters {
     pub ignored: u32,
 }
 
+/// Where to count.
+type Counter = fn(&mut Counters) -> &mut u32;
+
 /// The server. See the [module](self).
 #[derive(Debug)]
 pub struct Server {
@@ -105,8 +108,8 @@ impl Server {
         to: SocketAddr,
         bytes: &[u8],
         now: Instant,
-    ) -> Result<(Reply, bool), fn(&mut Counters) -> &mut u32> {
-        let ignored: fn(&mut Counters) -> &mut u32 = |counters| &mut counters.ignored;
+    ) -> Result<(Reply, bool), Counter> {
+        let ignored: Counter = |counters| &mut counters.ignored;
         if message::is_response(bytes) || !can_be_answered(from) {
             return Err(ignored);
         }

@@ -1,9 +1,6 @@
 //! One request and its repetitions (RFC 8489, section 6.2.1).
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use super::Target;
 use crate::{
@@ -84,7 +81,7 @@ impl Transaction {
         let pauses = if self.sends + 1 == most { last_wait } else { 1 << self.sends };
         self.sends += 1;
         self.is_unsent = true;
-        self.due = now + pauses * Duration::from(limits::STUN_RTO);
+        self.due = now + limits::STUN_RTO * pauses;
         true
     }
 

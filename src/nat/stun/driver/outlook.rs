@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use async_channel::TrySendError;
+use async_channel::{Sender, TrySendError};
 
 use super::Event;
 use crate::nat::stun::{
@@ -98,33 +98,34 @@ impl Outlook {
     }
 
     /// `false`: nobody listens any more.
-    pub(super) fn tell(&mut self, mut send: impl FnMut(Event) -> Result<(), TrySendError<Event>>) -> bool {
+    pub(super) fn tell(&mut self, news: &Sender<Event>) -> bool {
+        match self.try_tell(news) {
+            Ok(()) | Err(TrySendError::Full(_)) => true,
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+
+    fn try_tell(&mut self, news: &Sender<Event>) -> Result<(), TrySendError<Event>> {
         let family = self.family;
         if self.told != self.external
             && let Some(addr) = self.told
         {
-            match send(Event::Expired { addr, family }) {
-                Ok(()) => self.told = None,
-                Err(error) => return error.is_full(),
-            }
+            news.try_send(Event::Expired { addr, family })?;
+            self.told = None;
         }
         if self.told.is_none()
             && let Some(addr) = self.external
         {
-            match send(Event::External { addr, family }) {
-                Ok(()) => self.told = Some(addr),
-                Err(error) => return error.is_full(),
-            }
+            news.try_send(Event::External { addr, family })?;
+            self.told = Some(addr);
         }
         if self.is_untold
             && let Some(verdict) = &self.latest
         {
-            match send(Event::Verdict(verdict.clone())) {
-                Ok(()) => self.is_untold = false,
-                Err(error) => return error.is_full(),
-            }
+            news.try_send(Event::Verdict(Box::new(verdict.clone())))?;
+            self.is_untold = false;
         }
-        true
+        Ok(())
     }
 
     /// An address is of use to others unless it is for one destination only.
