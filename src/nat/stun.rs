@@ -12,6 +12,9 @@
 
 pub mod client;
 pub mod driver;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod name;
 mod rate;

@@ -164,6 +164,25 @@ fn a_second_port_is_better_than_nothing() {
 }
 
 #[test]
+fn ipv6_has_a_verdict_of_its_own() {
+    run(async |executor| {
+        let v6 = |port| SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
+        if let Err(error) = std::net::UdpSocket::bind(v6(0)) {
+            println!("skipped: no IPv6 here: {error}");
+            return;
+        }
+        let serve = Some(Serve { beside: vec![v6(0)], seen: vec![] });
+        let mut server = Node::new(executor, Config { serve, ..Config::default() });
+        let addr = server.listen(v6(0)).await;
+        let mut client = Node::new(executor, asking(&[addr.to_string()]));
+        let local = client.listen(v6(0)).await;
+        assert_eq!(client.event().await, Event::External { addr: local, family: Family::V6 });
+        let verdict = client.verdict(Family::V6).await;
+        assert_eq!((verdict.mapping, verdict.filtering), (Mapping::NoNat, Filtering::AddressDependent));
+    });
+}
+
+#[test]
 fn nothing_is_asked_before_there_is_a_socket() {
     run(async |executor| {
         let (server, addr) = helper(executor).await;

@@ -495,4 +495,21 @@ proptest! {
             prop_assert_eq!(seen, None);
         }
     }
+
+    /// What `bench/fuzz` does for longer.
+    #[cfg(feature = "fuzzing")]
+    #[test]
+    fn what_is_fuzzed_holds(shape: u8, kinds in proptest::collection::vec((0..0x30u16, any::<bool>(), any::<[u8; 8]>()), 0..6)) {
+        let mut data = vec![shape];
+        for (kind, optional, value) in kinds {
+            data.extend((kind | u16::from(optional) << 15).to_be_bytes());
+            let length = usize::from(value[0] % 9);
+            data.extend((length as u16).to_be_bytes());
+            // Mostly addresses.
+            data.extend([0, 1 + value[0] % 2]);
+            data.extend(&value[2..]);
+            data.truncate(data.len() - 8 + length.next_multiple_of(4));
+        }
+        super::fuzzing::datagram(&data);
+    }
 }
