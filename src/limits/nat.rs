@@ -31,6 +31,9 @@ pub const STUN_SERVERS: usize = 4;
 /// STUN servers that may be named, in all.
 pub const STUN_SERVER_NAMES: usize = 16;
 
+/// Servers remembered for not answering: two addresses of each family for each name.
+pub const STUN_SILENT: usize = 4 * STUN_SERVER_NAMES;
+
 /// Requests under way in one IP family: one for each server, two tests of filtering and three of mapping.
 pub const STUN_TRANSACTIONS: usize = STUN_SERVERS + 2 + 3;
 

@@ -16,7 +16,7 @@ use futures_timer::Delay;
 use ring::rand::{SecureRandom, SystemRandom};
 use smol::future::{or, race};
 
-use self::{beside::Beside, outlook::Outlook};
+use self::{beside::Beside, outlook::Outlook, targets::Silent};
 use super::{
     Family, ServerName,
     client::{Client, Counters as ClientCounters, Depth, Event as Found, Target},
@@ -147,6 +147,8 @@ pub fn new(datagrams: Datagrams, config: Config) -> Result<(impl Future<Output =
         server: config.serve.is_some().then(|| Server::new(now)),
         schedule: Schedule::new(now),
         outlooks: Family::ALL.map(Outlook::new),
+        depth: Depth::Full,
+        silent: Silent::default(),
         resolving: None,
         datagrams,
         beside,
@@ -164,6 +166,9 @@ struct Driver {
     schedule: Schedule,
     /// What was seen and told, by family.
     outlooks: [Outlook; 2],
+    /// Of the check that is under way or was the last.
+    depth: Depth,
+    silent: Silent,
     /// The servers' addresses are being looked up, for a check of that depth.
     resolving: Option<(Depth, BoxFuture<'static, Vec<SocketAddr>>)>,
     datagrams: Datagrams,
@@ -278,7 +283,9 @@ impl Driver {
             let local = targets::local(self.datagrams.local_for(*server)?, *server)?;
             Some(Target { server: *server, local })
         });
-        let found: Vec<Target> = found.collect();
+        let mut found: Vec<Target> = found.collect();
+        self.silent.to_the_end(&mut found);
+        self.depth = depth;
         log::debug!("asking {} STUN servers: {depth:?}", found.len());
         for family in Family::ALL {
             let is_asked = found.iter().any(|target| Family::of(target.server) == family);
@@ -320,9 +327,15 @@ impl Driver {
         }
         while let Some(found) = self.client.poll_event() {
             match found {
-                Found::Observed(seen) => self.outlooks[Family::of(seen.server) as usize].observe(seen, now),
+                Found::Observed(seen) => {
+                    self.silent.forget(seen.server);
+                    self.outlooks[Family::of(seen.server) as usize].observe(seen, now);
+                }
                 Found::Tested(test) => self.outlooks[Family::of(test.server) as usize].test(test),
-                Found::Failed { server, cause } => log::debug!("STUN server {server} {cause}"),
+                Found::Failed { server, cause } => {
+                    log::debug!("STUN server {server} {cause}");
+                    self.silent.remember(server);
+                }
                 Found::Settled(family) | Found::Done(family) => {
                     self.conclude(family, matches!(found, Found::Done(_)), now);
                 }
@@ -340,6 +353,10 @@ impl Driver {
             if !conclusion.is_whole {
                 self.schedule.changed(now);
             }
+        }
+        // A look at everything is the answer to any change, but not to one that such a look itself found.
+        if conclusion.is_another_kind && self.depth == Depth::Light {
+            self.schedule.changed(now);
         }
         let fresh = self.outlooks.iter().filter_map(Outlook::fresh_until).min();
         let all_done = self.outlooks.iter().all(|outlook| outlook.is_done);

@@ -164,7 +164,6 @@ impl World {
         if !is_there {
             return;
         }
-        // Another owner each time: how answers are rationed is not the question here.
         let Some(reply) = self.server.handle(outside, to, bytes, self.now) else { return };
         if self.nat.lets_in(reply.from, reply.to) {
             assert!(self.client.handle_input(reply.from, &reply.bytes, self.now));
@@ -172,90 +171,77 @@ impl World {
     }
 }
 
-#[test]
-fn every_kind_of_nat_gets_the_right_name() {
+/// A NAT, and what has to be found.
+struct Case(&'static str, Looks, Looks, Ports, Mapping, Filtering);
+
+impl Case {
+    fn world(&self) -> World {
+        World::new(Nat::new(self.1, self.2, self.3))
+    }
+}
+
+fn cases() -> [Case; 8] {
+    use Filtering::{
+        AddressAndPortDependent as PortFilter, AddressDependent as AddressFilter,
+        EndpointIndependent as NoFilter,
+    };
     use Looks::*;
-    let cases = [
-        ("public", Nowhere, Nowhere, Ports::Untouched, Mapping::NoNat, Filtering::EndpointIndependent),
-        (
-            "firewall",
-            Nowhere,
-            AtAddressAndPort,
-            Ports::Untouched,
-            Mapping::NoNat,
-            Filtering::AddressAndPortDependent,
-        ),
-        (
-            "full cone",
-            Nowhere,
-            Nowhere,
-            Ports::Random,
-            Mapping::EndpointIndependent,
-            Filtering::EndpointIndependent,
-        ),
-        (
-            "address-restricted",
-            Nowhere,
-            AtAddress,
-            Ports::Preserved,
-            Mapping::EndpointIndependent,
-            Filtering::AddressDependent,
-        ),
-        (
-            "port-restricted",
-            Nowhere,
-            AtAddressAndPort,
-            Ports::Random,
-            Mapping::EndpointIndependent,
-            Filtering::AddressAndPortDependent,
-        ),
-        (
-            "one port per address",
-            AtAddress,
-            AtAddress,
-            Ports::Sequential(1),
-            Mapping::AddressDependent,
-            Filtering::AddressDependent,
-        ),
-        (
+    use Mapping::*;
+    [
+        Case("public", Nowhere, Nowhere, Ports::Untouched, NoNat, NoFilter),
+        Case("firewall", Nowhere, AtAddressAndPort, Ports::Untouched, NoNat, PortFilter),
+        Case("full cone", Nowhere, Nowhere, Ports::Random, EndpointIndependent, NoFilter),
+        Case("address-restr.", Nowhere, AtAddress, Ports::Preserved, EndpointIndependent, AddressFilter),
+        Case("port-restr.", Nowhere, AtAddressAndPort, Ports::Random, EndpointIndependent, PortFilter),
+        Case("by address", AtAddress, AtAddress, Ports::Sequential(1), AddressDependent, AddressFilter),
+        Case(
             "symmetric, sequential",
             AtAddressAndPort,
             AtAddressAndPort,
             Ports::Sequential(2),
-            Mapping::AddressAndPortDependent,
-            Filtering::AddressAndPortDependent,
+            AddressAndPortDependent,
+            PortFilter,
         ),
-        (
+        Case(
             "symmetric, random",
             AtAddressAndPort,
             AtAddressAndPort,
             Ports::Random,
-            Mapping::AddressAndPortDependent,
-            Filtering::AddressAndPortDependent,
+            AddressAndPortDependent,
+            PortFilter,
         ),
-    ];
-    for (name, mapping, filtering, ports, expected_mapping, expected_filtering) in cases {
+    ]
+}
+
+#[test]
+fn every_kind_of_nat_gets_the_right_name() {
+    for case in cases() {
+        let Case(name, looks, _, ports, mapping, filtering) = case;
         for servers in [&HELPER[..1], &[HELPER[0], PLAIN]] {
-            let verdict = World::new(Nat::new(mapping, filtering, ports)).check(servers, Depth::Full);
-            assert_eq!(verdict.mapping, expected_mapping, "{name}: {verdict:?}");
-            assert_eq!(verdict.filtering, expected_filtering, "{name}: {verdict:?}");
-            let steps = match (verdict.allocation, ports) {
+            let verdict = case.world().check(servers, Depth::Full);
+            assert_eq!((verdict.mapping, verdict.filtering), (mapping, filtering), "{name}: {verdict:?}");
+            let is_right = match (verdict.allocation, ports) {
                 (Allocation::Sequential { step, .. }, Ports::Sequential(real)) => step == i32::from(real),
-                (Allocation::Random { .. }, Ports::Random) => mapping != Nowhere,
-                (Allocation::Single, _) => mapping == Nowhere,
+                (Allocation::Random { .. }, Ports::Random) => looks != Looks::Nowhere,
+                (Allocation::Single, _) => looks == Looks::Nowhere,
                 _ => false,
             };
-            assert!(steps, "{name}: {:?}", verdict.allocation);
-            let preserved = mapping == Nowhere && matches!(ports, Ports::Untouched | Ports::Preserved);
+            assert!(is_right, "{name}: {:?}", verdict.allocation);
+            let preserved = looks == Looks::Nowhere && matches!(ports, Ports::Untouched | Ports::Preserved);
             assert_eq!(verdict.preserves_port, Some(preserved), "{name}");
         }
-        // Two servers without a second address know the mapping, and nothing of the filtering.
-        let mut plain = World::new(Nat::new(mapping, filtering, ports));
-        plain
-            .server
-            .set_sockets(["198.51.100.10:3478", PLAIN].map(|text| Socket { bound: addr(text), seen: None }));
-        let verdict = plain.check(&[HELPER[0], PLAIN], Depth::Full);
-        let known = match expected_mapping {
+    }
+}
+
+#[test]
+fn two_servers_without_a_second_address_know_the_mapping_only() {
+    for case in cases() {
+        let Case(name, _, _, _, mapping, _) = case;
+        let mut world = case.world();
+        let plain = |text| Socket { bound: addr(text), seen: None };
+        world.server.set_sockets([HELPER[0], PLAIN].map(plain));
+        let verdict = world.check(&[HELPER[0], PLAIN], Depth::Full);
+        let known = match mapping {
             // Which of the two it is, they cannot say.
             Mapping::AddressDependent => Mapping::AddressAndPortDependent,
             other => other,
@@ -369,6 +355,18 @@ fn an_answer_counts_once() {
     assert!(observed(&mut client).is_some());
     client.handle_input(addr(PLAIN), &answer, now);
     assert_eq!((observed(&mut client), client.counters().unmatched), (None, 1));
+}
+
+#[test]
+fn what_would_have_to_be_understood_is_not_believed() {
+    for kind in [0x0008_u16, 0x001c, 0x7fff] {
+        let (mut client, answer, now) = asked();
+        let id: [u8; 12] = answer[8..20].try_into().expect("an id");
+        // An integrity that nobody can check: we have no key with a server.
+        let more = [&answer[20..answer.len() - 8], &kind.to_be_bytes(), &[0, 4, 1, 2, 3, 4]].concat();
+        client.handle_input(addr(PLAIN), &message::framed(0x0101, id, &more, true), now);
+        assert_eq!((observed(&mut client), client.counters().not_understood), (None, 1));
+    }
 }
 
 #[test]

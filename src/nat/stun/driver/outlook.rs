@@ -29,8 +29,10 @@ pub(super) struct Outlook {
 /// What a check showed beside the verdict.
 pub(super) struct Conclusion {
     pub(super) is_another_nat: bool,
-    /// The behaviour of it was looked at.
+    /// Its filtering is known, or was not before either.
     pub(super) is_whole: bool,
+    /// It maps in another way than before.
+    pub(super) is_another_kind: bool,
 }
 
 impl Outlook {
@@ -77,6 +79,7 @@ impl Outlook {
         let conclusion = Conclusion {
             is_another_nat: self.evidence.is_another_nat(),
             is_whole: !had_filtering || verdict.filtering != Filtering::Unknown,
+            is_another_kind: self.latest.as_ref().is_some_and(|latest| latest.mapping != verdict.mapping),
         };
         if is_news {
             log::info!("{}", verdict.shown(now));

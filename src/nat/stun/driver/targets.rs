@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use super::Config;
 use crate::{
     limits,
-    nat::stun::{Family, ServerName},
+    nat::stun::{Family, ServerName, client::Target},
 };
 
 /// The addresses of the servers, the first of each name and family before the second ones. All names are looked
@@ -76,6 +76,29 @@ pub(super) fn local(bound: SocketAddr, server: SocketAddr) -> Option<SocketAddr>
     Some(SocketAddr::new(socket.local_addr().ok()?.ip(), bound.port()))
 }
 
+/// Servers that were of no use when last asked. Only some servers are asked at a time, so others go first.
+#[derive(Default)]
+pub(super) struct Silent(Vec<SocketAddr>);
+
+impl Silent {
+    pub(super) fn remember(&mut self, server: SocketAddr) {
+        self.forget(server);
+        if self.0.len() == limits::STUN_SILENT {
+            self.0.remove(0);
+        }
+        self.0.push(server);
+    }
+
+    pub(super) fn forget(&mut self, server: SocketAddr) {
+        self.0.retain(|other| *other != server);
+    }
+
+    /// Orders the useful before those that were not, and of these the one first that failed the longest ago.
+    pub(super) fn to_the_end(&self, targets: &mut [Target]) {
+        targets.sort_by_key(|target| self.0.iter().position(|silent| *silent == target.server));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +111,24 @@ mod tests {
         };
         assert_eq!(of("0.0.0.0:4001", "127.0.0.1:9").as_deref(), Some("127.0.0.1:4001"));
         assert_eq!(of("127.0.0.5:4001", "127.0.0.1:9").as_deref(), Some("127.0.0.5:4001"));
+    }
+
+    #[test]
+    fn servers_that_are_down_are_asked_last_and_by_turns() {
+        let addr = |port| SocketAddr::from(([198, 51, 100, 1], port));
+        let mut targets: Vec<_> = (1..=6).map(|port| Target { server: addr(port), local: addr(9) }).collect();
+        let mut silent = Silent::default();
+        for port in [3, 1, 2, 3] {
+            silent.remember(addr(port));
+        }
+        silent.forget(addr(2));
+        silent.to_the_end(&mut targets);
+        let ports: Vec<_> = targets.iter().map(|target| target.server.port()).collect();
+        assert_eq!(ports, [2, 4, 5, 6, 1, 3]);
+        for port in 1..1000 {
+            silent.remember(addr(port));
+        }
+        assert_eq!(silent.0.len(), limits::STUN_SILENT);
     }
 
     #[test]
