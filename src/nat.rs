@@ -2,3 +2,5 @@
 
 pub mod dcutr;
 pub mod relays;
+#[cfg(feature = "stun")]
+pub mod stun;

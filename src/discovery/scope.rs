@@ -200,6 +200,11 @@ pub fn is_transport_address(addr: &Multiaddr) -> bool {
     Shape::read(addr).is_some_and(|shape| kind(shape.ip.to_canonical()) != Kind::Nobody)
 }
 
+/// Whether an address is one machine's for everybody.
+pub fn is_public(ip: IpAddr) -> bool {
+    kind(ip.to_canonical()) == Kind::Public
+}
+
 /// The machine that an address leads to. `None` for names, and for addresses through a relay: they say nothing
 /// of where the peer is.
 pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {

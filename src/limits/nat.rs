@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::*;
+
 // ---- relays -------------------------------------------------------------------------------------
 
 /// Reservations of a node that others cannot dial. Unit: relays. One may die.
@@ -77,4 +79,123 @@ pub const DCUTR_RETRY: Duration = Duration::from_secs(5);
 /// Agreements under way. Unit: agreements, each a stream and a task.
 pub const DCUTR_AT_ONCE: usize = 16;
 
-const _: () = assert!(DCUTR_ADDRESSES * (super::ADDRESS_BYTES + 3) + 8 < DCUTR_MESSAGE_BYTES);
+const _: () = assert!(DCUTR_ADDRESSES * (ADDRESS_BYTES + 3) + 8 < DCUTR_MESSAGE_BYTES);
+
+// ---- STUN ---------------------------------------------------------------------------------------
+
+/// First pause before a STUN request is repeated; it doubles each time. RFC 8489, section 6.2.1.
+pub const STUN_RTO: Duration = Duration::from_millis(500);
+
+/// Times that a request is sent (Rc). RFC 8489, section 6.2.1.
+pub const STUN_SENDS: u32 = 7;
+
+/// Pauses of [`STUN_RTO`] after the last of them (Rm): a server that is silent is given up after 39.5 s. Same source.
+pub const STUN_LAST_WAIT: u32 = 16;
+
+/// Times that a request is sent whose answer a NAT may be keeping from us, or that goes to an address which only
+/// a server told us: of three, on a path that loses one in ten both ways, all are lost in 0.7 % of the tests.
+pub const STUN_TEST_SENDS: u32 = 3;
+
+/// Pauses of [`STUN_RTO`] after the last of those: the test is over after 2.5 s.
+pub const STUN_TEST_LAST_WAIT: u32 = 2;
+
+/// Times that a request goes out before a verdict no longer waits for its answer: 1.5 s.
+pub const STUN_SETTLED_SENDS: u32 = 3;
+
+/// STUN servers asked in one IP family. Two tell a mapping's kind; the others are for those that are down.
+pub const STUN_SERVERS: usize = 4;
+
+/// STUN servers that may be named, in all.
+pub const STUN_SERVER_NAMES: usize = 16;
+
+/// Servers remembered for not answering: two addresses of each family for each name.
+pub const STUN_SILENT: usize = 4 * STUN_SERVER_NAMES;
+
+/// Requests under way in one IP family: one for each server, two tests of filtering and three of mapping.
+pub const STUN_TRANSACTIONS: usize = STUN_SERVERS + 2 + 3;
+
+/// What a client has to tell and nobody has asked for yet. Each request ends in one of these, and each check in
+/// two more.
+pub const STUN_EVENTS: usize = 4 * STUN_TRANSACTIONS;
+
+/// Attributes of one STUN message that are looked at; binding responses have about six.
+pub const STUN_ATTRIBUTES: usize = 32;
+
+/// Unknown attributes that one error names. Each takes two bytes of the answer and took four of the request.
+pub const STUN_UNKNOWN: usize = 8;
+
+/// How long outside ports can be predicted from those seen: NATs forget after 30 s (RFC 4787 wants 120, the Linux
+/// kernel has 30), less the time to make use of it.
+pub const STUN_FRESH: Duration = Duration::from_secs(27);
+
+/// How long the kind of a NAT is believed that could not be seen again. It changes when the router does.
+pub const STUN_KIND: Duration = Duration::from_secs(60 * 60);
+
+/// Silence towards an address after which a NAT lets nothing in from there: the longest of the common timeouts
+/// for two-way traffic is 300 s. Before that, a test of filtering from there would find the door open.
+pub const STUN_QUIET: Duration = Duration::from_secs(330);
+
+/// Addresses for which that silence is remembered.
+pub const STUN_QUIET_ADDRESSES: usize = 16;
+
+/// Between two checks when nothing happens and nobody asks: from three quarters of this to all of it, at random.
+/// A check is a datagram to each server and back, 500 bytes.
+pub const STUN_CHECK: Duration = Duration::from_secs(5 * 60);
+
+/// Between two checks at least, whatever happens: longer than a test of filtering takes.
+pub const STUN_CHECK_LEAST: Duration = Duration::from_secs(5);
+
+/// Wait after addresses changed: routes and leases come one after the other.
+pub const STUN_SETTLE: Duration = Duration::from_millis(500);
+
+/// Before fresh ports go stale a check begins by so much, so that its answers come in time.
+pub const STUN_AHEAD: Duration = Duration::from_secs(3);
+
+/// First pause after a check that nobody answered; it doubles up to [`STUN_CHECK`].
+pub const STUN_RETRY: Duration = Duration::from_secs(10);
+
+/// For how long one wish for fresh ports counts: each is a check every 24 s, and who still wants it can say so.
+pub const STUN_WISH: Duration = Duration::from_secs(2 * 60);
+
+/// Distance of outside ports, one after the other, up to which a NAT counts as sequential. Of two random ports so
+/// near to each other there is one pair in 2,000.
+pub const STUN_SPREAD: u16 = 15;
+
+/// Answers per second of a STUN server to one owner (an IPv4 /24, an IPv6 /48), in the long run.
+pub const STUN_OWNER_RATE: u32 = 4;
+
+/// Answers to one owner at once: two whole checks, with repetitions.
+pub const STUN_OWNER_BURST: u32 = 24;
+
+/// Answers per second to all: about 20 kB/s is the most that anybody can have us send to somebody else.
+pub const STUN_RATE: u32 = 100;
+
+/// Answers to all at once.
+pub const STUN_BURST: u32 = 200;
+
+/// Owners whose allowance is remembered. One that is whole again need not be.
+pub const STUN_OWNERS: usize = 1024;
+
+/// The longest answer of a STUN server, in bytes: three IPv6 addresses of 24, a fingerprint of 8, a header of 20.
+pub const STUN_ANSWER_BYTES: usize = 20 + 3 * 24 + 8;
+
+/// Sockets that one STUN server has: in each family two IP addresses with two ports.
+pub const STUN_SOCKETS: usize = 8;
+
+/// Datagrams, or other things, that the STUN driver handles before others have their turn.
+pub const STUN_TURNS: usize = 8;
+
+/// Wishes on their way to the STUN client. Later ones are lost: what they want is under way already.
+pub const STUN_WISHES: usize = 16;
+
+/// Verdicts and addresses that nobody has read yet. Later ones wait, and newer verdicts replace older ones.
+pub const STUN_NEWS: usize = 16;
+
+const _: () = assert!(STUN_ANSWER_BYTES <= SIDE_BYTES);
+const _: () = assert!(STUN_SETTLED_SENDS < STUN_SENDS && STUN_TEST_SENDS <= STUN_SENDS);
+const _: () = assert!(STUN_AHEAD.as_secs() < STUN_FRESH.as_secs() && STUN_FRESH.as_secs() < 30);
+const _: () = assert!(STUN_FRESH.as_secs() - STUN_AHEAD.as_secs() > STUN_CHECK_LEAST.as_secs());
+const _: () = assert!(STUN_QUIET.as_secs() < STUN_KIND.as_secs());
+// Within the time that an allowance takes to be whole again, so many owners at most can use up a part of theirs.
+const _: () =
+    assert!((STUN_BURST + STUN_RATE * STUN_OWNER_BURST.div_ceil(STUN_OWNER_RATE)) as usize <= STUN_OWNERS);

@@ -77,6 +77,11 @@ impl Datagrams {
         socket.send_to(bytes, to)
     }
 
+    /// Where the socket is bound that [`Self::send_to`] would use.
+    pub fn local_for(&self, to: SocketAddr) -> Option<SocketAddr> {
+        self.sockets.of_family(to).map(|socket| socket.local)
+    }
+
     /// Where the sockets are bound.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.table().sockets.iter().filter_map(Weak::upgrade).map(|socket| socket.local).collect()
