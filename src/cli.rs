@@ -42,6 +42,11 @@ pub struct Run {
     #[argh(option, arg_name = "multiaddr")]
     pub bootstrap: Vec<String>,
 
+    /// host or host:port to ask by STUN how this node is seen from outside; may be repeated (default: its relays and
+    /// bootstrap nodes)
+    #[argh(option, arg_name = "host:port")]
+    pub stun_server: Vec<String>,
+
     /// relay to be reached through when nobody can dial this node; may be repeated (default: those found)
     #[argh(option, arg_name = "multiaddr")]
     pub relay: Vec<String>,

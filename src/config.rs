@@ -10,6 +10,8 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
+#[cfg(feature = "stun")]
+use crate::nat::stun::{NameError as StunNameError, ServerName};
 use crate::{
     cli,
     discovery::scope::{self, Prefix, PrefixError},
@@ -27,6 +29,9 @@ pub struct Config {
     pub carriers: Carriers,
     /// Whom to connect and reconnect to.
     pub bootstrap: Vec<Multiaddr>,
+    /// Whom to ask how this node is seen from outside, beside its relays and bootstrap nodes.
+    #[cfg(feature = "stun")]
+    pub stun_servers: Vec<ServerName>,
     /// Relays to be reached through, with their addresses.
     pub relays: Vec<(PeerId, Multiaddr)>,
     /// Addresses of ours that only the operator knows.
@@ -101,6 +106,12 @@ pub enum ConfigError {
     Name(#[from] NameError),
     #[error("--{option} '{word}' is no number from {least} to {most}")]
     Number { option: &'static str, word: String, least: u64, most: u64 },
+    #[cfg(feature = "stun")]
+    #[error("--stun-server {0}")]
+    Stun(#[from] StunNameError),
+    #[cfg(not(feature = "stun"))]
+    #[error("--stun-server '{0}' cannot be used: this warren was built without STUN; leave it out")]
+    NoStun(String),
     #[error("--lan {0}")]
     Lan(#[from] PrefixError),
     #[error("--dht '{word}' is not known; say {known}")]
@@ -135,6 +146,13 @@ impl Config {
             None => words,
         };
         check_run(words, &["lobby"], None)
+    }
+
+    /// Whether this wildcard address is among those to listen at with QUIC.
+    #[cfg(feature = "stun")]
+    pub fn listens_on(&self, ip: std::net::IpAddr) -> bool {
+        let is_quic = |addr: &Multiaddr| addr.iter().any(|part| part == Protocol::QuicV1);
+        self.listen.iter().any(|addr| is_quic(addr) && scope::ip_of(addr) == Some(ip))
     }
 
     /// A node that others meet at.
@@ -245,12 +263,18 @@ fn check_run(
     if let Some(word) = words.dht.filter(|word| word != "off") {
         return Err(ConfigError::NoDht(word));
     }
+    #[cfg(not(feature = "stun"))]
+    if let Some(word) = words.stun_server.into_iter().next() {
+        return Err(ConfigError::NoStun(word));
+    }
     // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
     let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
     Ok(Config {
         listen,
         carriers,
         bootstrap: addresses("bootstrap", &words.bootstrap, dialable)?,
+        #[cfg(feature = "stun")]
+        stun_servers: stun_servers(&words.stun_server)?,
         relays: relays(&words.relay)?,
         external: addresses("external", &words.external, dialable)?,
         lan: lan(&words.lan)?,
@@ -314,6 +338,7 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         nick: first.nick.or(then.nick),
         bootstrap: list(first.bootstrap, then.bootstrap),
         relay: list(first.relay, then.relay),
+        stun_server: list(first.stun_server, then.stun_server),
         listen: list(first.listen, then.listen),
         external: list(first.external, then.external),
         lan: list(first.lan, then.lan),
@@ -489,6 +514,12 @@ fn identity_source(
         Some(dir) => IdentitySource::State(dir.join("identity.key")),
         None => IdentitySource::Temporary,
     })
+}
+
+#[cfg(feature = "stun")]
+fn stun_servers(words: &[String]) -> Result<Vec<ServerName>, ConfigError> {
+    at_most("stun-server", words.len(), limits::STUN_SERVER_NAMES)?;
+    words.iter().map(|word| Ok(word.parse()?)).collect()
 }
 
 fn relays(words: &[String]) -> Result<Vec<(PeerId, Multiaddr)>, ConfigError> {

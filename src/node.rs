@@ -9,6 +9,8 @@ pub mod gate;
 mod gossip;
 mod holes;
 mod links;
+#[cfg(feature = "stun")]
+mod outside;
 pub mod peers;
 mod reach;
 mod wishes;
@@ -32,6 +34,8 @@ use libp2p::{
 };
 use smol::{Executor, future};
 
+#[cfg(feature = "stun")]
+use self::outside::Outside;
 use self::{
     api::{Answer, Command, Event, Feed, Handle, Inbox, Refusal, Request, Stats, WhoAmI},
     behaviour::{Again, Behaviour, BehaviourEvent},
@@ -41,6 +45,8 @@ use self::{
     links::Links,
     peers::Bootstraps,
 };
+#[cfg(feature = "stun")]
+use crate::nat::stun;
 use crate::{
     config::Config,
     limits,
@@ -71,6 +77,8 @@ pub struct Node {
     company: Company,
     relays: Relays,
     holes: Holes,
+    #[cfg(feature = "stun")]
+    outside: Outside,
     executor: Arc<Executor<'static>>,
     /// The node is there for others, at an address that they know.
     is_relay: bool,
@@ -120,6 +128,8 @@ enum Turn {
     Request(Request),
     Saved(io::Result<()>),
     Hole(holes::Turn),
+    #[cfg(feature = "stun")]
+    Stun(stun::driver::Event),
     Timer,
 }
 
@@ -131,8 +141,11 @@ impl Node {
         executor: Arc<Executor<'static>>,
     ) -> Result<(Self, Handle), StartError> {
         let peer = key.public().to_peer_id();
-        let Built { transport, driver, relay, .. } =
+        let built =
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
+        #[cfg(feature = "stun")]
+        let outside = Outside::new(config, built.side.map(|side| side.stun), &executor);
+        let Built { transport, driver, relay, .. } = built;
         executor.spawn(driver).detach();
         let streams = libp2p_stream::Behaviour::new();
         let holes =
@@ -168,6 +181,8 @@ impl Node {
             company: Company::new(config, peer, now),
             relays: Relays::new(config.relays.iter().cloned(), now),
             holes,
+            #[cfg(feature = "stun")]
+            outside,
             executor,
             is_relay: config.is_relay,
             inbox,
@@ -207,6 +222,8 @@ impl Node {
                 }
                 Some(Turn::Saved(result)) => self.on_saved(result),
                 Some(Turn::Hole(turn)) => self.on_hole(turn),
+                #[cfg(feature = "stun")]
+                Some(Turn::Stun(event)) => self.on_stun(event),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -240,6 +257,10 @@ impl Node {
         };
         let saved = async { Some(Turn::Saved(company.saved().await)) };
         let hole = async { Some(Turn::Hole(holes.turn().await)) };
+        #[cfg(feature = "stun")]
+        let outside = &mut self.outside;
+        #[cfg(feature = "stun")]
+        let hole = future::or(hole, async { Some(Turn::Stun(outside.seen().await)) });
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
         future::or(

@@ -199,6 +199,8 @@ impl Node {
     pub(super) fn look_around(&mut self, now: Instant) {
         let listening: BTreeSet<IpAddr> = self.swarm.listeners().filter_map(scope::ip_of).collect();
         self.set_networks(|ip| listening.contains(&ip));
+        #[cfg(feature = "stun")]
+        self.look_outside();
         self.company.look_again(now);
     }
 

@@ -138,6 +138,12 @@ impl Node {
         observed.truncate(limits::DCUTR_ADDRESSES);
     }
 
+    /// Nobody sees us there any more.
+    #[cfg(feature = "stun")]
+    pub(super) fn not_observed(&mut self, addr: &Multiaddr) {
+        self.holes.observed.retain(|known| known != addr);
+    }
+
     /// Begins what is due.
     pub(super) fn make_holes(&mut self, now: Instant) {
         while self.holes.running < limits::DCUTR_AT_ONCE {

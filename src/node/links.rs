@@ -79,6 +79,13 @@ impl Links {
         self.peers.get(peer).filter(|link| link.is_relayed())?.connections.values().next()
     }
 
+    /// Where those peers that are meant are connected.
+    #[cfg(feature = "stun")]
+    pub(super) fn addresses(&self, meant: impl Fn(&PeerId) -> bool) -> impl Iterator<Item = &Multiaddr> {
+        let meant = self.peers.iter().filter(move |(peer, _)| meant(peer));
+        meant.flat_map(|(_, link)| link.connections.values())
+    }
+
     /// Whether a peer says when it is started again: then nothing has to be guessed.
     fn tells_lives(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(Peer::tells_lives)
@@ -350,6 +357,10 @@ impl Node {
         };
         self.met(peer, id, way, now);
         self.path_opened(peer, is_relayed, inbound, now);
+        #[cfg(feature = "stun")]
+        if self.bootstraps.has(&peer) {
+            self.ask_peers_for_stun();
+        }
         if was_relayed && !is_relayed {
             log::info!("the connection to {peer} is direct now: {addr}");
             self.feed.publish(Event::PathChanged { peer, addr, is_relayed });

@@ -35,6 +35,8 @@ impl Node {
                     // It may be closed already.
                     let _ = self.swarm.remove_listener(old);
                 }
+                #[cfg(feature = "stun")]
+                self.ask_peers_for_stun();
                 if !renewal {
                     log::info!("others can reach this node through the relay {relay_peer_id}");
                 }
