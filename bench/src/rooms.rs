@@ -46,9 +46,9 @@ pub(crate) struct Args {
     /// rooms they are spread over (default 3)
     #[argh(option, default = "3")]
     rooms: usize,
-    /// members that leave, and that join instead; at most a third (default 5)
-    #[argh(option, default = "5")]
-    churn: usize,
+    /// members that leave, and that join instead (default 5, or a third of them if that is less)
+    #[argh(option)]
+    churn: Option<usize>,
     /// seconds of rest before the idle time (default 60, with --quick 5)
     #[argh(option)]
     settle: Option<u64>,
@@ -73,10 +73,16 @@ pub(crate) struct Args {
     warren: Option<PathBuf>,
 }
 
+impl Args {
+    fn churn(&self) -> usize {
+        self.churn.unwrap_or(5.min(self.nodes / 3))
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(args.rooms >= 1 && args.nodes >= 2 * args.rooms, "--nodes must be twice --rooms at least");
-    ensure!(args.churn <= args.nodes / 3, "--churn is a third of --nodes at most");
-    ensure!(args.nodes + args.churn <= 250, "--nodes and --churn are 250 together at most");
+    ensure!(args.churn() <= args.nodes / 3, "--churn is a third of --nodes at most");
+    ensure!(args.nodes + args.churn() <= 250, "--nodes and --churn are 250 together at most");
     ensure!(!(args.tcp_only && args.quic_only), "--tcp-only and --quic-only exclude each other");
     if let Some(obstacle) = Lab::obstacle() {
         println!("skipped: {obstacle}");
@@ -110,17 +116,17 @@ fn start(args: &Args, world: &mut World, failures: &mut Vec<String>) -> Result<(
 
 /// B: the fixed point and some members go, others come and know what is in somebody's address book.
 fn churn(args: &Args, world: &mut World, failures: &mut Vec<String>) -> Result<()> {
-    let (leavers, newcomers) = (0..args.churn, args.nodes..args.nodes + args.churn);
-    let killed = args.churn * 2 / 5;
+    let (leavers, newcomers) = (0..args.churn(), args.nodes..args.nodes + args.churn());
+    let killed = args.churn() * 2 / 5;
     println!(
         "\nB: the bootstrap node ends, {} members leave ({killed} of them killed), {} come with address books of others",
         leavers.len(),
         newcomers.len()
     );
-    let stayers = args.churn..args.nodes;
+    let stayers = args.churn()..args.nodes;
     if !args.quick {
         eprintln!("  waiting for the address books of those that stay");
-        stayers.clone().take(args.churn).try_for_each(|member| world.wait_for_book(member, SAVED))?;
+        stayers.clone().take(args.churn()).try_for_each(|member| world.wait_for_book(member, SAVED))?;
     }
     let before = world.snapshot()?;
     world.stop_fixed_point()?;
@@ -129,7 +135,7 @@ fn churn(args: &Args, world: &mut World, failures: &mut Vec<String>) -> Result<(
     }
     let mut donors: Vec<usize> = leavers.skip(killed).collect();
     if !args.quick {
-        donors.extend(stayers.take(args.churn));
+        donors.extend(stayers.take(args.churn()));
     }
     for (nth, member) in newcomers.clone().enumerate() {
         // From both ends: books of those that left and of those that stay.

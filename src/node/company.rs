@@ -180,6 +180,9 @@ impl World for Surroundings<'_> {
 impl Node {
     /// Does what is due.
     pub(super) fn keep_company(&mut self, now: Instant) {
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, bootstraps, .. } = self;
+        let calm = !wishes.is_seeking(&Surroundings { book, dialing, links, rooms, now });
+        bootstraps.set_calm(calm, now);
         if !self.company.is_static {
             #[cfg(feature = "kad")]
             self.query_rooms(now);

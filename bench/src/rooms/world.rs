@@ -121,7 +121,7 @@ impl World {
             Ok(Place { host, cable, ip, state_dir: scratch.state_dir(name)? })
         };
         let fixed_point = place("fixed", 1)?;
-        let members = 0..args.nodes + args.churn;
+        let members = 0..args.nodes + args.churn();
         let members = members.map(|number| {
             let place = place(&format!("m{number}"), number as u8 + 2)?;
             let room = number % args.rooms;
