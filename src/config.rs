@@ -148,13 +148,6 @@ impl Config {
         check_run(words, &["lobby"], None)
     }
 
-    /// Whether this wildcard address is among those to listen at with QUIC.
-    #[cfg(feature = "stun")]
-    pub fn listens_on(&self, ip: std::net::IpAddr) -> bool {
-        let is_quic = |addr: &Multiaddr| addr.iter().any(|part| part == Protocol::QuicV1);
-        self.listen.iter().any(|addr| is_quic(addr) && scope::ip_of(addr) == Some(ip))
-    }
-
     /// A node that others meet at.
     pub fn relay(words: cli::Relay) -> Result<Self, ConfigError> {
         let words = match words.config.clone() {

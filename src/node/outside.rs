@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, SocketAddr},
     time::Instant,
 };
 
@@ -19,7 +19,7 @@ use crate::{
         driver::{self, Event, Handle, Serve},
         verdict::Verdict,
     },
-    transport::quic::Datagrams,
+    transport::{self, address::needs_zone, quic::Datagrams},
 };
 
 /// What STUN knows.
@@ -55,22 +55,50 @@ impl Outside {
 }
 
 fn start(config: &Config, datagrams: Datagrams, executor: &Executor<'static>) -> Option<Handle> {
-    let serve = || {
-        // Another port is what it takes to tell others whether their NAT looks at ports.
-        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        let beside = any.into_iter().filter(|ip| config.listens_on(*ip)).map(|ip| (ip, 0).into()).collect();
-        Serve { beside, seen: Vec::new() }
-    };
     let with = driver::Config {
         servers: config.stun_servers.clone(),
-        serve: config.is_relay.then(serve),
+        serve: config.is_relay.then(|| serve(config)),
         ..driver::Config::default()
     };
-    let (driver, handle) = driver::new(datagrams, with)
+    let alone = driver::Config { serve: with.serve.as_ref().map(|_| Serve::default()), ..with.clone() };
+    let made = match driver::new(datagrams.clone(), with) {
+        // Somebody has the second port: what is left is to tell others how they are seen.
+        Err(driver::Error::Beside { addr, source }) => {
+            log::info!(
+                "the STUN server goes without {addr}, and cannot tell others the kind of their NAT: {source}"
+            );
+            driver::new(datagrams, alone)
+        }
+        made => made,
+    };
+    let (driver, handle) = made
         .inspect_err(|e| log::warn!("nobody can be asked how this node is seen from outside: {e}"))
         .ok()?;
     executor.spawn(driver).detach();
     Some(handle)
+}
+
+/// The STUN server of a relay: at the port of QUIC, and at the next one, since it takes another port to tell others
+/// whether their NAT looks at ports. For that it has to say where these are, which a wildcard does not.
+fn serve(config: &Config) -> Serve {
+    let own = transport::on_link().unwrap_or_default();
+    let ip_for = |family: Family| {
+        let external = config.external.iter().filter_map(scope::ip_of);
+        let own = own.iter().map(|(ip, _)| *ip);
+        let of_family = |ip: &IpAddr| Family::of((*ip, 0).into()) == family && !needs_zone(*ip);
+        let usable = external.chain(own).filter(of_family);
+        // A public one before one in a house, and that before one of this machine only.
+        usable.min_by_key(|ip| (ip.is_loopback(), !scope::is_public(*ip)))
+    };
+    let mut serve = Serve::default();
+    for (bound, port) in config.listen.iter().filter_map(quic_socket) {
+        let ip = if bound.is_unspecified() { ip_for(Family::of((bound, 0).into())) } else { Some(bound) };
+        // Without a port of one's own choice there is no next one to be found at.
+        let (Some(ip), Some(beside)) = (ip, port.checked_add(1).filter(|_| port > 0)) else { continue };
+        serve.beside.push((bound, beside).into());
+        serve.seen.extend([port, beside].map(|port| ((bound, port).into(), (ip, port).into())));
+    }
+    serve
 }
 
 impl Node {
@@ -115,17 +143,20 @@ impl Node {
     }
 }
 
-fn quic_addr(addr: std::net::SocketAddr) -> Multiaddr {
+fn quic_addr(addr: SocketAddr) -> Multiaddr {
     Multiaddr::from(addr.ip()).with(Protocol::Udp(addr.port())).with(Protocol::QuicV1)
 }
 
-/// The server that a peer with this address has, if it has one and QUIC goes there.
-fn server_at(addr: &Multiaddr) -> Option<ServerName> {
+/// Where QUIC goes with this address.
+fn quic_socket(addr: &Multiaddr) -> Option<(IpAddr, u16)> {
     let parts: Vec<Protocol<'_>> = addr.iter().collect();
     match parts[..] {
-        [_, Protocol::Udp(port), Protocol::QuicV1, ..] => {
-            Some(ServerName { host: scope::ip_of(addr)?.to_string(), port })
-        }
+        [_, Protocol::Udp(port), Protocol::QuicV1, ..] => Some((scope::ip_of(addr)?, port)),
         _ => None,
     }
+}
+
+/// The server that a peer with this address has, if it has one.
+fn server_at(addr: &Multiaddr) -> Option<ServerName> {
+    quic_socket(addr).map(|(ip, port)| ServerName { host: ip.to_string(), port })
 }

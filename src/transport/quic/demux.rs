@@ -57,6 +57,7 @@ pub struct Datagram {
 /// Receives one kind of datagrams from all sockets of a transport, and sends on them. Dropping it ends that.
 ///
 /// At most [`limits::SIDE_DATAGRAMS`] wait here; later ones are lost, as datagrams are.
+#[derive(Clone)]
 pub struct Datagrams {
     queue: async_channel::Receiver<Datagram>,
     sockets: Arc<Sockets>,
