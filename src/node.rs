@@ -12,6 +12,8 @@ mod links;
 #[cfg(feature = "stun")]
 mod outside;
 pub mod peers;
+#[cfg(feature = "stun")]
+mod punches;
 mod reach;
 mod wishes;
 
@@ -34,8 +36,6 @@ use libp2p::{
 };
 use smol::{Executor, future};
 
-#[cfg(feature = "stun")]
-use self::outside::Outside;
 use self::{
     api::{Answer, Command, Event, Feed, Handle, Inbox, Refusal, Request, Stats, WhoAmI},
     behaviour::{Again, Behaviour, BehaviourEvent},
@@ -45,6 +45,8 @@ use self::{
     links::Links,
     peers::Bootstraps,
 };
+#[cfg(feature = "stun")]
+use self::{outside::Outside, punches::Punches};
 #[cfg(feature = "stun")]
 use crate::nat::stun;
 use crate::{
@@ -79,6 +81,8 @@ pub struct Node {
     holes: Holes,
     #[cfg(feature = "stun")]
     outside: Outside,
+    #[cfg(feature = "stun")]
+    punches: Punches,
     executor: Arc<Executor<'static>>,
     /// The node is there for others, at an address that they know.
     is_relay: bool,
@@ -130,6 +134,8 @@ enum Turn {
     Hole(holes::Turn),
     #[cfg(feature = "stun")]
     Stun(stun::driver::Event),
+    #[cfg(feature = "stun")]
+    Punch(punches::Turn),
     Timer,
 }
 
@@ -144,12 +150,17 @@ impl Node {
         let built =
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
         #[cfg(feature = "stun")]
-        let outside = Outside::new(config, built.side.map(|side| side.stun), &executor);
+        let (stun, knock) = built.side.map(|side| (side.stun, side.punch)).unzip();
+        #[cfg(feature = "stun")]
+        let outside = Outside::new(config, stun, &executor);
         let Built { transport, driver, relay, .. } = built;
         executor.spawn(driver).detach();
         let streams = libp2p_stream::Behaviour::new();
         let holes =
             Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "stun")]
+        let punches = Punches::new(streams.new_control(), knock)
+            .ok_or_else(|| StartError::Gossip("no streams".into()))?;
         let again = Again::default();
         let behaviour = Behaviour::new(&key, config, relay, streams, &again).map_err(StartError::Gossip)?;
         let tasks = executor.clone();
@@ -183,6 +194,8 @@ impl Node {
             holes,
             #[cfg(feature = "stun")]
             outside,
+            #[cfg(feature = "stun")]
+            punches,
             executor,
             is_relay: config.is_relay,
             inbox,
@@ -224,6 +237,8 @@ impl Node {
                 Some(Turn::Hole(turn)) => self.on_hole(turn),
                 #[cfg(feature = "stun")]
                 Some(Turn::Stun(event)) => self.on_stun(event),
+                #[cfg(feature = "stun")]
+                Some(Turn::Punch(turn)) => self.on_punch(turn),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -258,9 +273,11 @@ impl Node {
         let saved = async { Some(Turn::Saved(company.saved().await)) };
         let hole = async { Some(Turn::Hole(holes.turn().await)) };
         #[cfg(feature = "stun")]
-        let outside = &mut self.outside;
+        let (outside, punches) = (&mut self.outside, &mut self.punches);
         #[cfg(feature = "stun")]
         let hole = future::or(hole, async { Some(Turn::Stun(outside.seen().await)) });
+        #[cfg(feature = "stun")]
+        let hole = future::or(hole, async { Some(Turn::Punch(punches.turn().await)) });
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
         future::or(

@@ -3,7 +3,7 @@
 //!
 //! - A **private** DHT (`/warren/kad/1.0.0`) by default: its nodes are warrens. The **public** one of IPFS
 //!   (`/ipfs/kad/1.0.0`) is joined as a client only.
-//! - The only thing kept for others is who provides which key: [`records`].
+//! - The only thing kept for others is who provides which key.
 //! - Told addresses are dialled only where [`Networks`] lets them, whoever told them.
 //! - The routing table takes peers that we are connected with and that speak the protocol, at addresses that may be
 //!   dialled, a few for each IP prefix, and drops who cannot be reached.

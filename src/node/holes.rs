@@ -113,6 +113,8 @@ impl Node {
             if is_inbound && attempt.count == 0 {
                 attempt.due = Some(now);
             }
+            #[cfg(feature = "stun")]
+            self.outside.wish_fresh();
         }
     }
 
@@ -152,7 +154,15 @@ impl Node {
             let Some((peer, attempt)) = due else { return };
             attempt.count += 1;
             attempt.due = dcutr::retry(attempt.count).map(|delay| now + delay);
-            let (peer, own, mut control) = (*peer, self.punchable(), self.holes.control.clone());
+            let (peer, count) = (*peer, attempt.count);
+            // What failed once fails again, unless something else is done.
+            #[cfg(feature = "stun")]
+            if count.is_multiple_of(2) {
+                self.punch(peer, now);
+                continue;
+            }
+            log::debug!("attempt {count} at a direct connection to {peer}");
+            let (own, mut control) = (self.punchable(), self.holes.control.clone());
             self.agree(peer, Role::B, async move {
                 let stream = control.open_stream(peer, dcutr::PROTOCOL).await;
                 dcutr::initiate(stream.map_err(std::io::Error::other)?, &own).await

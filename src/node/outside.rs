@@ -42,6 +42,13 @@ impl Outside {
         Outside { stun, asked: named.clone(), named, verdicts: BTreeMap::new() }
     }
 
+    /// Somebody is about to be met through the NAT: what is known of it has to be of now.
+    pub(super) fn wish_fresh(&self) {
+        if let Some(stun) = &self.stun {
+            stun.wish_fresh();
+        }
+    }
+
     /// The next thing that was found.
     pub(super) async fn seen(&mut self) -> Event {
         if let Some(stun) = &self.stun

@@ -3,7 +3,7 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -83,6 +83,17 @@ impl Datagrams {
         self.sockets.of_family(to).map(|socket| socket.local)
     }
 
+    /// The next dial of `remote` comes from this socket, which must not block: it has found a way there. It takes no
+    /// other dials, and ends with its connection.
+    pub fn adopt(&self, remote: SocketAddr, socket: UdpSocket) {
+        let mut table = self.sockets.table();
+        table.won.retain(|(other, _)| *other != remote);
+        if table.won.len() >= limits::PUNCH_WON {
+            table.won.remove(0);
+        }
+        table.won.push((remote, socket));
+    }
+
     /// Where the sockets are bound.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.table().sockets.iter().filter_map(Weak::upgrade).map(|socket| socket.local).collect()
@@ -105,6 +116,8 @@ struct Table {
     sockets: Vec<Weak<Socket>>,
     stun: Option<async_channel::Sender<Datagram>>,
     punch: Option<async_channel::Sender<Datagram>>,
+    /// Sockets that found a way through two NATs, and where it leads.
+    won: Vec<(SocketAddr, UdpSocket)>,
     /// Datagrams that nobody wanted, or had place for.
     dropped: u32,
 }
@@ -134,6 +147,12 @@ impl Sockets {
         if !taken {
             table.dropped = table.dropped.wrapping_add(1);
         }
+    }
+
+    pub(super) fn take_won(&self, remote: SocketAddr) -> Option<UdpSocket> {
+        let won = &mut self.table().won;
+        let at = won.iter().position(|(other, _)| *other == remote)?;
+        Some(won.remove(at).1)
     }
 
     pub(super) fn dropped(&self) -> u32 {

@@ -45,7 +45,11 @@ impl Socket {
             socket.set_only_v6(true)?;
         }
         socket.bind(&addr.into())?;
-        let socket = UdpSocket::from(socket);
+        Self::from_udp(socket.into())
+    }
+
+    /// A socket that somebody else bound, and that does not block.
+    pub(super) fn from_udp(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let io = Arc::new(Async::new_nonblocking(socket)?);
         let local = io.get_ref().local_addr()?;
