@@ -12,6 +12,7 @@ pub mod face;
 pub mod files;
 pub mod identity;
 pub mod limits;
+pub mod nat;
 pub mod node;
 pub mod program;
 pub mod rooms;

@@ -4,10 +4,14 @@
 //! may use a quarter. Where two bounds depend on each other a `const` assertion below says how.
 
 mod discovery;
+#[cfg(feature = "portmap")]
+mod nat;
 mod transport;
 
 use std::time::Duration;
 
+#[cfg(feature = "portmap")]
+pub use self::nat::*;
 pub use self::{discovery::*, transport::*};
 
 // ---- rooms and messages -------------------------------------------------------------------------

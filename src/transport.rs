@@ -11,6 +11,8 @@ mod listeners;
 mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
+#[cfg(feature = "portmap")]
+pub(crate) mod routes;
 pub mod tcp;
 
 pub use netlink::on_link;

@@ -200,6 +200,17 @@ pub fn is_transport_address(addr: &Multiaddr) -> bool {
     Shape::read(addr).is_some_and(|shape| kind(shape.ip.to_canonical()) != Kind::Nobody)
 }
 
+/// Whether an address means the same machine to everybody.
+pub fn is_public(ip: IpAddr) -> bool {
+    kind(ip.to_canonical()) == Kind::Public
+}
+
+/// Whether an address means another machine in every network: private ones (RFC 1918), those of carriers (RFC 6598)
+/// and links.
+pub fn is_local(ip: IpAddr) -> bool {
+    kind(ip.to_canonical()) == Kind::Local
+}
+
 /// The machine that an address leads to. `None` for names, and for addresses through a relay: they say nothing
 /// of where the peer is.
 pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
