@@ -505,9 +505,7 @@ impl Core {
             self.lose(index);
         }
         let told = scope::is_public(external.ip()) && !self.mappings[index].leaving;
-        self.report.external = Some(external.ip());
-        // For IPv6 the "external" address is our own.
-        self.report.double_nat = scope::is_local(external.ip());
+        self.set_external(external.ip());
         let until = now + lease;
         self.mappings[index].grant = Some(Grant { external, until, told });
         let Wish { protocol, internal, .. } = self.mappings[index].wish;
@@ -515,6 +513,11 @@ impl Core {
             let event = Event::Mapped { protocol, internal, external, method, until };
             self.actions.push_back(Action::Event(event));
         }
+    }
+
+    fn set_external(&mut self, ip: IpAddr) {
+        self.report.external = Some(ip).filter(|ip| !ip.is_unspecified());
+        self.report.double_nat = scope::is_local(ip);
     }
 
     /// The gateway speaks the protocol, but does not do this now.
