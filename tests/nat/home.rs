@@ -69,14 +69,15 @@ impl Home {
         Home { gateway, outside, daemon: None, files }
     }
 
-    /// Starts miniupnpd with these lines in its configuration, and waits until it listens.
-    pub(crate) fn start_daemon(&mut self, lines: &str) {
+    /// Starts miniupnpd, with PCP and NAT-PMP or without, and waits until it listens.
+    pub(crate) fn start_daemon(&mut self, pcp: bool) {
         let config = self.files.join("miniupnpd.conf");
         let text = format!(
-            "ext_ifname=wan\nlistening_ip=home\nhttp_port=5000\nenable_natpmp=yes\nenable_upnp=yes\n\
+            "ext_ifname=wan\nlistening_ip=home\nhttp_port=5000\nenable_natpmp={pcp}\nenable_upnp=yes\n\
              min_lifetime=2\nmax_lifetime=86400\nsecure_mode=yes\nsystem_uptime=no\n\
-             lease_file={dir}/leases\nuuid=00000000-0000-0000-0000-000000000000\n{lines}\n\
+             lease_file={dir}/leases\nuuid=00000000-0000-0000-0000-000000000000\n\
              allow 1024-65535 192.168.1.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n",
+            pcp = if pcp { "yes" } else { "no" },
             dir = self.files.display()
         );
         fs::write(&config, text).expect("a file");

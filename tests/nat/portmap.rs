@@ -98,7 +98,7 @@ async fn report(mapper: &PortMapper, is_it: impl Fn(&Report) -> bool) -> Report 
 
 async fn maps_and_releases(method: Method) {
     let mut home = Home::new();
-    home.start_daemon("");
+    home.start_daemon(true);
     let socket = UdpSocket::bind("192.168.1.2:4001").expect("a socket");
     let external = SocketAddr::from((WAN, 4001));
     assert!(!home.reaches(external, &socket), "the firewall is closed");
@@ -127,7 +127,7 @@ async fn maps_and_releases(method: Method) {
 
 async fn maps_again(method: Method) {
     let mut home = Home::new();
-    home.start_daemon("");
+    home.start_daemon(true);
     let socket = UdpSocket::bind("192.168.1.2:4001").expect("a socket");
     let external = SocketAddr::from((WAN, 4001));
     // So long that a renewal cannot be what brings it back.
@@ -139,7 +139,7 @@ async fn maps_again(method: Method) {
     home.kill_daemon();
     assert!(!home.reaches(external, &socket), "forgotten");
     let begun = Instant::now();
-    home.start_daemon("");
+    home.start_daemon(true);
     assert_eq!(mapped(&mapper, Protocol::Udp, method).await.0, external);
     println!("mapped again after {:?}", begun.elapsed());
     assert!(home.reaches(external, &socket));
@@ -148,7 +148,7 @@ async fn maps_again(method: Method) {
 
 async fn falls_back() {
     let mut home = Home::new();
-    home.start_daemon("");
+    home.start_daemon(true);
     let all = mapper(&Method::ALL, LEASE);
     all.want(vec![udp(4001)]);
     let report = report(&all, |report| !report.is_ipv6 && report.external.is_some()).await;
@@ -161,7 +161,7 @@ async fn falls_back() {
     all.stop().await;
 
     home.kill_daemon();
-    home.start_daemon("enable_natpmp=no");
+    home.start_daemon(false);
     let all = mapper(&Method::ALL, LEASE);
     all.want(vec![udp(4001)]);
     mapped(&all, Protocol::Udp, Method::Upnp).await;
@@ -172,7 +172,7 @@ async fn falls_back() {
 async fn is_refused_behind_a_carrier() {
     let mut home = Home::new();
     home.move_behind_a_carrier();
-    home.start_daemon("");
+    home.start_daemon(true);
     let mapper = mapper(&Method::ALL, LEASE);
     mapper.want(vec![udp(4001)]);
     report(&mapper, |report| report.pcp == Support::Refused("NO_RESOURCES".into())).await;
@@ -181,7 +181,7 @@ async fn is_refused_behind_a_carrier() {
 
 async fn follows_the_route() {
     let mut home = Home::new();
-    home.start_daemon("");
+    home.start_daemon(true);
     crate::alone::ip("route del default");
     let mapper = mapper(&[Method::Pcp], LEASE);
     mapper.want(vec![udp(4001)]);
@@ -201,7 +201,7 @@ async fn follows_the_route() {
 
 async fn opens_ipv6() {
     let mut home = Home::new();
-    home.start_daemon("");
+    home.start_daemon(true);
     crate::alone::ip("route del default");
     let own: IpAddr = "2001:db8:1::2".parse().expect("an address");
     let socket = UdpSocket::bind((own, 4001)).expect("a socket");
