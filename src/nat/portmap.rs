@@ -161,7 +161,7 @@ impl PortMapper {
         self.wishes.close();
         let drained = async { while self.events.recv().await.is_ok() {} };
         // The driver has the same bound; this is for one that does not run.
-        select(Box::pin(drained), Delay::new(2 * limits::PORTMAP_RELEASE)).await;
+        within(2 * limits::PORTMAP_RELEASE, drained).await;
     }
 }
 
