@@ -285,7 +285,10 @@ impl Core {
 
     /// Whether mappings may be asked for: NAT-PMP needs the address first.
     fn may_ask(&self) -> bool {
-        self.method() != Some(Method::NatPmp) || self.address.known.is_some()
+        match self.method() {
+            Some(Method::NatPmp) => self.address.known.is_some(),
+            method => method.is_some(),
+        }
     }
 
     /// Asks for all that is due. `false`: the method has failed.

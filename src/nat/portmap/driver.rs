@@ -182,6 +182,9 @@ impl Driver {
         // IPv6 has no NAT-PMP, and UPnP has another service for it.
         let methods = self.config.methods.iter().copied();
         let methods: Vec<_> = methods.filter(|method| own.is_ipv4() || *method == Method::Pcp).collect();
+        if methods.is_empty() {
+            return None;
+        }
         let lease = u32::try_from(self.config.lease.as_secs()).unwrap_or(u32::MAX);
         let mut core = Core::new(methods, lease, gateway.ip(), own, rng());
         core.want(&self.wishes, Instant::now());

@@ -328,6 +328,12 @@ fn nothing_is_sent_before_there_is_a_wish() {
     assert!(core.poll().is_none() && core.timeout().is_none());
 }
 
+#[test]
+fn without_a_method_nothing_is_awaited() {
+    let mut bench = Bench::new(&[]);
+    assert!(bench.sent().is_empty() && bench.core.timeout().is_none());
+}
+
 proptest! {
     /// Whatever the gateway says: no panic, and no more than a handful of requests for each word of it.
     #[test]
@@ -347,6 +353,7 @@ proptest! {
             }
             let sent = bench.sent();
             prop_assert!(sent.len() <= 4, "{sent:?}");
+            prop_assert!(bench.core.timeout().is_none_or(|due| due > bench.now), "it would spin");
             request = sent.into_iter().next_back().unwrap_or(request);
         }
     }
