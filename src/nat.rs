@@ -1,6 +1,8 @@
 //! Reaching nodes, and being reached, through the NATs of home routers.
 
 pub mod dcutr;
+#[cfg(feature = "portmap")]
+pub mod portmap;
 #[cfg(feature = "stun")]
 pub mod punch;
 pub mod relays;

@@ -12,6 +12,8 @@ pub(crate) mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
 mod readiness;
+#[cfg(feature = "portmap")]
+pub(crate) mod routes;
 pub mod tcp;
 
 pub use netlink::on_link;

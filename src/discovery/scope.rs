@@ -205,6 +205,12 @@ pub fn is_public(ip: IpAddr) -> bool {
     kind(ip.to_canonical()) == Kind::Public
 }
 
+/// Whether an address means another machine in every network: private ones (RFC 1918), those of carriers (RFC 6598)
+/// and links.
+pub fn is_local(ip: IpAddr) -> bool {
+    kind(ip.to_canonical()) == Kind::Local
+}
+
 /// The machine that an address leads to. `None` for names, and for addresses through a relay: they say nothing
 /// of where the peer is.
 pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
