@@ -119,6 +119,10 @@ pub struct Run {
     #[argh(switch)]
     pub no_mdns: bool,
 
+    /// do not ask the home router to open ports (PCP, NAT-PMP, UPnP)
+    #[argh(switch)]
+    pub no_portmap: bool,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -199,6 +203,10 @@ pub struct Relay {
     /// do not look for peers on the local network, nor tell it of this node
     #[argh(switch)]
     pub no_mdns: bool,
+
+    /// do not ask the home router to open ports (PCP, NAT-PMP, UPnP)
+    #[argh(switch)]
+    pub no_portmap: bool,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

@@ -45,6 +45,9 @@ pub struct Config {
     /// The DHT to find members of rooms in, if any.
     #[cfg(feature = "kad")]
     pub dht: Option<Dht>,
+    /// Whether to ask the router for ports.
+    #[cfg(feature = "portmap")]
+    pub portmap: bool,
     /// Nobody is dialled who was not named.
     pub no_discovery: bool,
     /// The node is there for others.
@@ -206,6 +209,7 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         json: words.json,
         no_ipv6: words.no_ipv6,
         no_mdns: words.no_mdns,
+        no_portmap: words.no_portmap,
         verbose: words.verbose,
         ..cli::Run::default()
     };
@@ -262,6 +266,8 @@ fn check_run(
     }
     // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
     let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
+    #[cfg(feature = "portmap")]
+    let portmap = !words.no_portmap && !listen.iter().all(is_loopback);
     Ok(Config {
         listen,
         carriers,
@@ -285,6 +291,8 @@ fn check_run(
         json: words.json,
         plain: words.plain,
         mdns,
+        #[cfg(feature = "portmap")]
+        portmap,
         verbosity: words.verbose,
     })
 }
@@ -349,6 +357,7 @@ fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         quic_only: first.quic_only || then.quic_only,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
         no_mdns: first.no_mdns || then.no_mdns,
+        no_portmap: first.no_portmap || then.no_portmap,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -373,6 +382,7 @@ fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         json: first.json || then.json,
         no_ipv6: first.no_ipv6 || then.no_ipv6,
         no_mdns: first.no_mdns || then.no_mdns,
+        no_portmap: first.no_portmap || then.no_portmap,
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }

@@ -12,6 +12,8 @@ mod links;
 #[cfg(feature = "stun")]
 mod outside;
 pub mod peers;
+#[cfg(feature = "portmap")]
+mod ports;
 #[cfg(feature = "stun")]
 mod punches;
 mod reach;
@@ -83,6 +85,8 @@ pub struct Node {
     outside: Outside,
     #[cfg(feature = "stun")]
     punches: Punches,
+    #[cfg(feature = "portmap")]
+    ports: ports::Ports,
     executor: Arc<Executor<'static>>,
     /// The node is there for others, at an address that they know.
     is_relay: bool,
@@ -136,6 +140,8 @@ enum Turn {
     Stun(stun::driver::Event),
     #[cfg(feature = "stun")]
     Punch(punches::Turn),
+    #[cfg(feature = "portmap")]
+    Port(crate::nat::portmap::Event),
     Timer,
 }
 
@@ -161,6 +167,8 @@ impl Node {
         #[cfg(feature = "stun")]
         let punches = Punches::new(streams.new_control(), knock)
             .ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "portmap")]
+        let ports = ports::Ports::new(config, &executor);
         let again = Again::default();
         let behaviour = Behaviour::new(&key, config, relay, streams, &again).map_err(StartError::Gossip)?;
         let tasks = executor.clone();
@@ -196,6 +204,8 @@ impl Node {
             outside,
             #[cfg(feature = "stun")]
             punches,
+            #[cfg(feature = "portmap")]
+            ports,
             executor,
             is_relay: config.is_relay,
             inbox,
@@ -239,6 +249,8 @@ impl Node {
                 Some(Turn::Stun(event)) => self.on_stun(event),
                 #[cfg(feature = "stun")]
                 Some(Turn::Punch(turn)) => self.on_punch(turn),
+                #[cfg(feature = "portmap")]
+                Some(Turn::Port(event)) => self.on_port(event),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -278,6 +290,10 @@ impl Node {
         let hole = future::or(hole, async { Some(Turn::Stun(outside.seen().await)) });
         #[cfg(feature = "stun")]
         let hole = future::or(hole, async { Some(Turn::Punch(punches.turn().await)) });
+        #[cfg(feature = "portmap")]
+        let ports = &mut self.ports;
+        #[cfg(feature = "portmap")]
+        let hole = future::or(hole, async { Some(Turn::Port(ports.next().await)) });
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
         future::or(
@@ -393,6 +409,8 @@ impl Node {
     /// Says goodbye, closes all connections, and tells the faces. Takes [`limits::GOODBYE`] at the most.
     async fn end(mut self, quit: Option<Request>) {
         self.save_at_end().await;
+        #[cfg(feature = "portmap")]
+        self.ports.close().await;
         let deadline = Instant::now() + limits::GOODBYE;
         self.say_goodbye();
         // What is still queued goes out first: nothing tells when it has, so the network gets half the time.

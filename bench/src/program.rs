@@ -153,7 +153,7 @@ impl Program {
         };
         match self.kind {
             Kind::Warren(data) => {
-                command.args(["run", "--no-mdns", "--json"]);
+                command.args(["run", "--no-mdns", "--no-portmap", "--json"]);
                 if data == Data::Plain {
                     command.arg("--plain");
                 }
@@ -193,7 +193,16 @@ impl Program {
         scratch: &Scratch,
     ) -> Result<Node> {
         let mut command = Command::new(&self.path);
-        command.args(["run", "--no-mdns", "--json", "--room", ROOM, "--secret-key-seed", &seed.to_string()]);
+        command.args([
+            "run",
+            "--no-mdns",
+            "--no-portmap",
+            "--json",
+            "--room",
+            ROOM,
+            "--secret-key-seed",
+            &seed.to_string(),
+        ]);
         command.arg("--state-dir").arg(scratch.state_dir(name)?);
         command.args(match carrier {
             Carrier::Quic => ["--quic-only", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"],

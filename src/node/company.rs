@@ -204,6 +204,8 @@ impl Node {
         self.set_networks(|ip| listening.contains(&ip));
         #[cfg(feature = "stun")]
         self.look_outside();
+        #[cfg(feature = "portmap")]
+        self.wish_for_ports();
         self.company.look_again(now);
     }
 

@@ -132,8 +132,11 @@ impl World {
         let mut options: Vec<_> =
             given.iter().filter(|(_, given)| *given).map(|(option, _)| *option).collect();
         // What is to be seen is how members of different networks meet. An older warren has no mDNS.
-        if warren.knows("run", "--no-mdns")? {
-            options.push("--no-mdns");
+        // Neither is for a network without houses.
+        for option in ["--no-mdns", "--no-portmap"] {
+            if warren.knows("run", option)? {
+                options.push(option);
+            }
         }
         let (rooms, logs) = (args.rooms, args.logs.clone());
         let bootstrap = String::new();
