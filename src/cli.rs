@@ -24,6 +24,7 @@ pub enum Subcommand {
     Run(Run),
     Relay(Relay),
     Id(Id),
+    Nat(Nat),
 }
 
 /// Join rooms and talk: lines you type go to the room, /help lists commands.
@@ -130,6 +131,31 @@ pub struct Run {
     /// log more to standard error: -v info, -vv debug, -vvv trace; RUST_LOG goes first
     #[argh(switch, short = 'v')]
     pub verbose: u8,
+}
+
+/// Tell what situation this machine is in: addresses, NAT, router, and whom that lets it reach directly.
+#[derive(FromArgs, Clone, Debug, Default)]
+#[argh(subcommand, name = "nat", help_triggers("-h", "--help", "help"))]
+pub struct Nat {
+    /// host or host:port to ask by STUN how this machine is seen from outside; may be repeated
+    #[argh(option, arg_name = "host:port")]
+    pub stun_server: Vec<String>,
+
+    /// relay or other warren to ask: its /ip4/.../udp/.../quic-v1 address; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub relay: Vec<String>,
+
+    /// UDP port to look from (default: a free one)
+    #[argh(option, arg_name = "port")]
+    pub udp_port: Option<String>,
+
+    /// do not ask the home router to open a port (PCP, NAT-PMP, UPnP)
+    #[argh(switch)]
+    pub no_portmap: bool,
+
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
 }
 
 /// Be a fixed point for others: a node without rooms at a fixed port. (Relaying itself is still to come.)

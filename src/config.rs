@@ -98,6 +98,21 @@ pub struct IdConfig {
     pub json: bool,
 }
 
+/// `warren nat`, checked.
+#[cfg(feature = "stun")]
+#[derive(Debug)]
+pub struct NatConfig {
+    /// Whom to ask.
+    pub servers: Vec<ServerName>,
+    /// Where to look from.
+    pub listen: Vec<Multiaddr>,
+    /// Whether to ask the router for a port.
+    #[cfg(feature = "portmap")]
+    pub portmap: bool,
+    /// JSON instead of lines.
+    pub json: bool,
+}
+
 /// A word that cannot be used. Every one quotes the word and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -176,6 +191,35 @@ impl IdConfig {
             )?,
             generate,
             identity_out: path("identity-out", words.identity_out)?,
+            json: words.json,
+        })
+    }
+}
+
+#[cfg(feature = "stun")]
+impl NatConfig {
+    /// `warren nat`.
+    pub fn new(words: cli::Nat) -> Result<Self, ConfigError> {
+        let mut servers = stun_servers(&words.stun_server)?;
+        let udp = |addr: &Multiaddr| match addr.iter().collect::<Vec<_>>()[..] {
+            [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(port), ..] if port > 0 => Ok(()),
+            _ => Err("only a relay at an IP address and a UDP port can be asked"),
+        };
+        for addr in addresses("relay", &words.relay, udp)? {
+            if let (Some(ip), Some(Protocol::Udp(port))) = (scope::ip_of(&addr), addr.iter().nth(1)) {
+                servers.push(ServerName { host: ip.to_string(), port });
+            }
+        }
+        at_most("stun-server", servers.len(), limits::STUN_SERVER_NAMES)?;
+        let port = match &words.udp_port {
+            Some(word) => number("udp-port", word, 1, u16::MAX.into())? as u16,
+            None => 0,
+        };
+        Ok(Self {
+            servers,
+            listen: crate::survey::everywhere(port),
+            #[cfg(feature = "portmap")]
+            portmap: !words.no_portmap,
             json: words.json,
         })
     }

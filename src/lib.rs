@@ -16,4 +16,6 @@ pub mod nat;
 pub mod node;
 pub mod program;
 pub mod rooms;
+#[cfg(feature = "stun")]
+pub mod survey;
 pub mod transport;

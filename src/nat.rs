@@ -1,6 +1,8 @@
 //! Reaching nodes, and being reached, through the NATs of home routers.
 
 pub mod dcutr;
+#[cfg(feature = "stun")]
+pub mod meaning;
 #[cfg(feature = "portmap")]
 pub mod portmap;
 #[cfg(feature = "stun")]

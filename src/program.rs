@@ -20,6 +20,8 @@ use crate::{
     limits,
     node::{Node, StartError, api::Handle},
 };
+#[cfg(feature = "stun")]
+use crate::{config::NatConfig, survey};
 
 /// Why the program ends without success.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,8 @@ pub enum Failure {
     Start(#[from] StartError),
     #[error("standard input or output failed: {0}")]
     Stdio(io::Error),
+    #[error("the situation of this machine cannot be found out: {0}")]
+    Survey(String),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
 }
@@ -72,6 +76,27 @@ pub fn id(words: cli::Id) -> Result<(), Failure> {
         println!("public key  {} {}", identity::kind(&key), json::hex(&encoded));
     }
     Ok(())
+}
+
+/// `warren nat`.
+#[cfg(feature = "stun")]
+pub fn nat(words: cli::Nat) -> Result<(), Failure> {
+    let config = NatConfig::new(words)?;
+    start_log(0);
+    let executor = Executor::new();
+    let found = futures_timer::block_on(executor.run(survey::look(&config, &executor)));
+    let found = found.map_err(Failure::Survey)?;
+    match config.json {
+        true => println!("{}", json::survey(&found)),
+        false => print!("{found}"),
+    }
+    Ok(())
+}
+
+/// `warren nat`, in a build that cannot.
+#[cfg(not(feature = "stun"))]
+pub fn nat(_: cli::Nat) -> Result<(), Failure> {
+    Err(Failure::Survey("this warren was built without STUN".into()))
 }
 
 fn node(mut config: Config) -> Result<(), Failure> {

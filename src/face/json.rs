@@ -8,11 +8,15 @@ use std::{collections::HashMap, fmt::Write as _};
 use libp2p::{Multiaddr, PeerId};
 use tinyjson::JsonValue;
 
+#[cfg(all(feature = "stun", feature = "portmap"))]
+use crate::nat::portmap::{Report, Support};
 use crate::{
     limits,
     node::api::{Answer, Command, Event, Message, PeerInfo, Refusal, RoomInfo, Stats, WhoAmI},
     rooms::{Nick, Room},
 };
+#[cfg(feature = "stun")]
+use crate::{nat::meaning::Meaning, survey::Survey};
 
 /// A command with what its answer needs.
 #[derive(Debug)]
@@ -74,6 +78,8 @@ pub fn event(event: &Event) -> String {
         Event::MemberJoined { room, peer, nick } => member("member_joined", room, peer, nick.as_ref()),
         Event::MemberRenamed { room, peer, nick } => member("member_renamed", room, peer, Some(nick)),
         Event::MemberLeft { room, peer, nick } => member("member_left", room, peer, nick.as_ref()),
+        #[cfg(feature = "stun")]
+        Event::Nat(meaning) => nat(Object::event("nat"), meaning).line(),
         Event::Message(message) => self::message(message),
         Event::Trouble(text) => error(None, None, "trouble", text),
         Event::Stopped => Object::event("stopped").line(),
@@ -116,6 +122,48 @@ pub fn error(name: Option<&str>, id: Option<&str>, code: &str, message: &str) ->
 /// An identity, for `warren id --json`.
 pub fn identity(peer: &PeerId, kind: &str, public_key: &[u8]) -> String {
     Object::new().show("peerId", peer).text("keyType", kind).text("publicKey", &hex(public_key)).line()
+}
+
+/// What `warren nat` found.
+#[cfg(feature = "stun")]
+pub fn survey(found: &Survey) -> String {
+    let object = Object::new()
+        .array("interfaces", found.interfaces.iter().map(|(ip, prefix)| string(&format!("{ip}/{prefix}"))))
+        .array("nats", found.nats.iter().map(|meaning| nat(Object::new(), meaning).line()));
+    #[cfg(feature = "portmap")]
+    let object = object.array("routers", found.routers.iter().map(router));
+    object.line()
+}
+
+#[cfg(feature = "stun")]
+fn nat(object: Object, meaning: &Meaning) -> Object {
+    object
+        .text("family", &meaning.family)
+        .text("mapping", meaning.mapping)
+        .text("filtering", meaning.filtering)
+        .text("ports", meaning.ports)
+        .array("external", meaning.external.iter().map(|addr| string(&addr.to_string())))
+        .text("reach", meaning.reach)
+}
+
+#[cfg(all(feature = "stun", feature = "portmap"))]
+fn router(report: &Report) -> String {
+    let support = |support: &Support| match support {
+        Support::Untried => "untried",
+        Support::Supported => "works",
+        Support::Silent => "silent",
+        Support::Refused(_) => "refused",
+    };
+    Object::new()
+        .text("family", if report.is_ipv6 { "IPv6" } else { "IPv4" })
+        .maybe("gateway", report.gateway.as_ref())
+        .text("pcp", support(&report.pcp))
+        .text("natpmp", support(&report.natpmp))
+        .text("upnp", support(&report.upnp))
+        .maybe("externalIp", report.external.as_ref())
+        .flag("doubleNat", report.double_nat)
+        .flag("notNeeded", report.not_needed)
+        .line()
 }
 
 /// Bytes in lower-case hexadecimal.
@@ -399,6 +447,11 @@ impl Object {
 
     fn number(self, name: &str, value: impl ToString) -> Self {
         self.raw(name, &value.to_string())
+    }
+
+    #[cfg(all(feature = "stun", feature = "portmap"))]
+    fn flag(self, name: &str, value: bool) -> Self {
+        self.raw(name, if value { "true" } else { "false" })
     }
 
     fn maybe_number(self, name: &str, value: Option<f64>) -> Self {

@@ -243,6 +243,8 @@ fn render(event: &Event, style: Style) -> Option<String> {
         Event::PeerDisconnected { peer, cause } => {
             format!("* disconnected from {}: {}", short(peer), printable(cause))
         }
+        #[cfg(feature = "stun")]
+        Event::Nat(nat) => format!("* {}: {}", nat.family, nat.reach),
         Event::MemberJoined { room, peer, nick } => {
             format!("* {} is in {room}", who(peer, nick.as_ref(), style))
         }

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 use super::*;
 
+// ---- warren nat ---------------------------------------------------------------------------------
+
+/// How long `warren nat` looks around at the most. Unit: time. The tests of filtering take 2.5 s.
+pub const SURVEY: Duration = Duration::from_secs(6);
+
+/// How long it waits for the other IP family, and for the router at least. Unit: time.
+pub const SURVEY_REST: Duration = Duration::from_secs(3);
+
 // ---- relays -------------------------------------------------------------------------------------
 
 /// Reservations of a node that others cannot dial. Unit: relays. One may die.

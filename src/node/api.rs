@@ -7,6 +7,8 @@ use async_channel::{Receiver, Sender};
 use libp2p::{Multiaddr, PeerId};
 
 pub use super::feed::{Feed, Listener};
+#[cfg(feature = "stun")]
+use crate::nat::meaning::Meaning;
 use crate::{
     limits,
     rooms::{Nick, Room},
@@ -109,6 +111,9 @@ pub enum Event {
     MemberLeft { room: Room, peer: PeerId, nick: Option<Nick> },
     /// Somebody said something.
     Message(Message),
+    /// What kind of NAT this node is behind, as far as is known now.
+    #[cfg(feature = "stun")]
+    Nat(Meaning),
     /// Something that was asked for failed later, or an operator should know about it.
     Trouble(String),
     /// The node has ended. The last event.

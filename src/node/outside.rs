@@ -9,11 +9,12 @@ use std::{
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use smol::Executor;
 
-use super::Node;
+use super::{Node, api};
 use crate::{
     config::Config,
     discovery::scope,
     limits,
+    nat::meaning::Meaning,
     nat::stun::{
         Family, ServerName,
         driver::{self, Event, Handle, Serve},
@@ -121,6 +122,7 @@ impl Node {
             }
             Event::Verdict(verdict) => {
                 log::info!("the NAT: {}", verdict.shown(Instant::now()));
+                self.feed.publish(api::Event::Nat(Meaning::of(&verdict)));
                 self.outside.verdicts.insert(verdict.family, *verdict);
             }
         }
