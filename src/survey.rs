@@ -58,7 +58,11 @@ pub async fn look(config: &NatConfig, executor: &Executor<'static>) -> Result<Su
             log::info!("not looking from {addr}: {e}");
         }
     }
-    let with = driver::Config { servers: config.servers.clone(), ..driver::Config::default() };
+    let with = driver::Config {
+        servers: config.servers.clone(),
+        #[cfg(feature = "dns")]
+        dns: Default::default(),
+    };
     let (driver, stun) = driver::new(quic.datagrams(Kind::Stun), with).map_err(|e| e.to_string())?;
     let stun_task = executor.spawn(driver);
     stun.addresses_changed();

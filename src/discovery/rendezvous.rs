@@ -83,6 +83,11 @@ impl Task {
         self.delay = (self.delay * 2).min(most);
     }
 
+    /// So many more nodes are known now that others are to be told or asked.
+    fn is_outgrown(&self, routes: usize) -> bool {
+        self.routes * 2 <= routes
+    }
+
     /// It is worth doing soon, though not at once: more may come.
     fn hurry(&mut self, now: Instant) {
         self.due = self.due.min(now + limits::DHT_LOOKUP_FIRST);
@@ -113,15 +118,15 @@ impl Rendezvous {
         }
     }
 
-    /// How many nodes of the DHT are known now. What was done while there were less than half as many is worth
-    /// doing again: other nodes are responsible for the keys now.
+    /// How many nodes of the DHT are known now. What was done while there were half as many is worth doing
+    /// again: other nodes are responsible for the keys now, and the first ones may have been liars.
     pub fn routes(&mut self, routes: usize, now: Instant) {
         if std::mem::replace(&mut self.routes, routes) >= routes {
             return;
         }
         for state in self.rooms.values_mut() {
             for task in [&mut state.provide, &mut state.lookup] {
-                if !task.busy && task.routes * 2 < routes {
+                if !task.busy && task.is_outgrown(routes) {
                     task.hurry(now);
                 }
             }
@@ -169,11 +174,15 @@ impl Rendezvous {
             }
             Query::Lookup(_) => (&mut state.lookup, limits::DHT_LOOKUP_MOST),
         };
+        // The DHT may have grown meanwhile.
+        let is_outgrown = succeeded && task.is_outgrown(self.routes);
         if !succeeded {
-            task.routes = 0;
             task.delay = task.delay.min(limits::DHT_LOOKUP_FIRST * 4);
         }
         task.wait(most, now, jitter);
+        if is_outgrown {
+            task.hurry(now);
+        }
     }
 
     /// When [`Self::next`] has something to do.
@@ -279,6 +288,20 @@ mod tests {
         let due = rendezvous.next_due().expect("there is always a next time");
         rendezvous.routes(3, later);
         assert!(rendezvous.next_due().expect("now") <= due.min(later + limits::DHT_LOOKUP_FIRST));
+    }
+
+    #[test]
+    fn a_dht_that_grew_while_it_was_told_is_told_again() {
+        let now = Instant::now();
+        let mut rendezvous = joined(&["one"], now);
+        rendezvous.routes(1, now);
+        let first: Vec<Query> = std::iter::from_fn(|| rendezvous.next(now)).collect();
+        assert_eq!(first.len(), 2);
+        rendezvous.routes(2, now);
+        first.iter().for_each(|query| rendezvous.done(*query, true, now, 0.0));
+        let soon = now + limits::DHT_LOOKUP_FIRST;
+        let again: Vec<Query> = std::iter::from_fn(|| rendezvous.next(soon)).collect();
+        assert_eq!(again, first, "the second node knows nothing of the room yet");
     }
 
     #[test]

@@ -66,7 +66,8 @@ fn start(config: &Config, datagrams: Datagrams, executor: &Executor<'static>) ->
     let with = driver::Config {
         servers: config.stun_servers.clone(),
         serve: config.is_relay.then(|| serve(config)),
-        ..driver::Config::default()
+        #[cfg(feature = "dns")]
+        dns: Default::default(),
     };
     let alone = driver::Config { serve: with.serve.as_ref().map(|_| Serve::default()), ..with.clone() };
     let made = match driver::new(datagrams.clone(), with) {
