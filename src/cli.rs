@@ -108,6 +108,14 @@ pub struct Run {
     #[argh(switch)]
     pub tcp_only: bool,
 
+    /// no UDP: no QUIC, no STUN, no punching; the same as --tcp-only
+    #[argh(switch)]
+    pub disable_udp: bool,
+
+    /// UDP port for QUIC, STUN and punching (default: a free one)
+    #[argh(option, arg_name = "port")]
+    pub udp_port: Option<String>,
+
     /// use QUIC only
     #[argh(switch)]
     pub quic_only: bool,
@@ -158,7 +166,8 @@ pub struct Nat {
     pub json: bool,
 }
 
-/// Be a fixed point for others: a node without rooms at a fixed port. (Relaying itself is still to come.)
+/// Be a fixed point for others, at a port that they can reach: they meet here, learn how they are seen from outside
+/// (STUN), and are reached through here (circuit relay v2) until there is a direct connection.
 #[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
@@ -221,6 +230,10 @@ pub struct Relay {
     /// JSON lines: commands on standard input, events on standard output
     #[argh(switch)]
     pub json: bool,
+
+    /// listen on IPv6 as well, which is so anyway
+    #[argh(switch)]
+    pub ipv6: bool,
 
     /// do not listen on IPv6 unless --listen says so
     #[argh(switch)]

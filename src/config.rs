@@ -1,13 +1,15 @@
 //! What a node shall do, valid by construction: words go in, a [`Config`] or one clear error comes out.
 
+mod file;
+
 use std::{
-    env, fs,
-    io::Read,
+    env,
     path::{Path, PathBuf},
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
+use self::file::{merge_relay, merge_run, with_file};
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
 #[cfg(feature = "stun")]
@@ -272,32 +274,14 @@ fn check_run(
     default_rooms: &[&str],
     relay_port: Option<u16>,
 ) -> Result<Config, ConfigError> {
-    let carriers = carriers(words.tcp_only, words.quic_only)?;
+    let carriers = carriers(words.tcp_only || words.disable_udp, words.quic_only)?;
+    let udp_port = udp_port(&words, carriers)?;
     let listen = match words.listen.is_empty() {
-        true => everywhere(relay_port.unwrap_or(0), !words.no_ipv6, carriers),
+        true => everywhere(relay_port.unwrap_or(0), udp_port, !words.no_ipv6, carriers),
         false => addresses("listen", &words.listen, |addr| listenable(addr, carriers))?,
     };
-    let mut rooms = Vec::new();
-    let names: Vec<&str> = match words.room.is_empty() {
-        true => default_rooms.to_vec(),
-        false => words.room.iter().map(String::as_str).collect(),
-    };
-    for name in names {
-        let room: Room = name.parse()?;
-        if !rooms.contains(&room) {
-            rooms.push(room);
-        }
-    }
-    at_most("room", rooms.len(), limits::ROOMS)?;
-    at_most("publish", words.publish.len(), limits::PUBLISH_AT_START)?;
-    for text in &words.publish {
-        if text.is_empty() {
-            return Err(ConfigError::Empty("publish"));
-        }
-        if text.len() > limits::TEXT_BYTES {
-            return Err(ConfigError::PublishTooLong(text.len()));
-        }
-    }
+    let rooms = rooms(&words.room, default_rooms)?;
+    check_publish(&words.publish)?;
     let state_dir = path("state-dir", words.state_dir)?;
     let identity = identity_source(words.identity, words.secret_key_seed, state_dir.clone())?;
     #[cfg(not(feature = "kad"))]
@@ -341,102 +325,6 @@ fn check_run(
     })
 }
 
-/// Reads a file of options, one a line, and lays the command line's words over them. Each line is checked by
-/// itself with `check`, so that what is wrong has a line number.
-fn with_file<T: argh::FromArgs + Default + Clone>(
-    words: T,
-    file: &Path,
-    merge: fn(T, T) -> T,
-    check: fn(T) -> Result<Config, ConfigError>,
-) -> Result<T, ConfigError> {
-    let error = |why: String| ConfigError::File { file: file.into(), why };
-    let opened = fs::File::open(file).map_err(|e| error(e.to_string()))?;
-    let mut text = String::new();
-    let read = opened.take(limits::CONFIG_FILE_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|e| error(e.to_string()))?;
-    if text.len() as u64 > limits::CONFIG_FILE_BYTES {
-        return Err(error(format!("it has more than {} bytes", limits::CONFIG_FILE_BYTES)));
-    }
-    let mut from_file = T::default();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let at = |why| ConfigError::Line { file: file.into(), line: number + 1, why };
-        if line.trim_start_matches("--").split_whitespace().next() == Some("config") {
-            return Err(at("'config' cannot stand in a file; put all options into one".into()));
-        }
-        let options: T = cli::parse_line(line).map_err(at)?;
-        check(options.clone()).map_err(|e| at(e.to_string()))?;
-        // A later line goes before an earlier one, as it would on the command line.
-        from_file = merge(options, from_file);
-    }
-    Ok(merge(words, from_file))
-}
-
-/// `first` where it says something, else `then`. What may be repeated adds up, `then` in front: so lines of
-/// a file keep their order, and those of the command line follow.
-fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
-    cli::Run {
-        room: list(first.room, then.room),
-        nick: first.nick.or(then.nick),
-        bootstrap: list(first.bootstrap, then.bootstrap),
-        relay: list(first.relay, then.relay),
-        stun_server: list(first.stun_server, then.stun_server),
-        listen: list(first.listen, then.listen),
-        external: list(first.external, then.external),
-        lan: list(first.lan, then.lan),
-        dht: first.dht.or(then.dht),
-        no_discovery: first.no_discovery || then.no_discovery,
-        identity: first.identity.or(then.identity),
-        identity_out: first.identity_out.or(then.identity_out),
-        secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
-        state_dir: first.state_dir.or(then.state_dir),
-        publish: list(first.publish, then.publish),
-        no_stdin: first.no_stdin || then.no_stdin,
-        json: first.json || then.json,
-        plain: first.plain || then.plain,
-        tcp_only: first.tcp_only || then.tcp_only,
-        quic_only: first.quic_only || then.quic_only,
-        no_ipv6: first.no_ipv6 || then.no_ipv6,
-        no_mdns: first.no_mdns || then.no_mdns,
-        no_portmap: first.no_portmap || then.no_portmap,
-        config: first.config.or(then.config),
-        verbose: first.verbose.max(then.verbose),
-    }
-}
-
-fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
-    cli::Relay {
-        port: first.port.or(then.port),
-        listen: list(first.listen, then.listen),
-        bootstrap: list(first.bootstrap, then.bootstrap),
-        room: list(first.room, then.room),
-        nick: first.nick.or(then.nick),
-        external: list(first.external, then.external),
-        lan: list(first.lan, then.lan),
-        dht: first.dht.or(then.dht),
-        no_discovery: first.no_discovery || then.no_discovery,
-        identity: first.identity.or(then.identity),
-        identity_out: first.identity_out.or(then.identity_out),
-        secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
-        state_dir: first.state_dir.or(then.state_dir),
-        no_stdin: first.no_stdin || then.no_stdin,
-        json: first.json || then.json,
-        no_ipv6: first.no_ipv6 || then.no_ipv6,
-        no_mdns: first.no_mdns || then.no_mdns,
-        no_portmap: first.no_portmap || then.no_portmap,
-        config: first.config.or(then.config),
-        verbose: first.verbose.max(then.verbose),
-    }
-}
-
-fn list(first: Vec<String>, mut then: Vec<String>) -> Vec<String> {
-    then.extend(first);
-    then
-}
-
 fn carriers(tcp_only: bool, quic_only: bool) -> Result<Carriers, ConfigError> {
     match (tcp_only, quic_only) {
         (false, false) => Ok(Carriers::All),
@@ -450,7 +338,7 @@ fn carriers(tcp_only: bool, quic_only: bool) -> Result<Carriers, ConfigError> {
 }
 
 /// All interfaces. Without a port the system picks a free one per family and carrier.
-fn everywhere(port: u16, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
+fn everywhere(port: u16, udp_port: Option<u16>, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
     let v4 = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into()));
     let v6 = Multiaddr::empty().with(Protocol::Ip6([0u16; 8].into()));
     let mut addrs = Vec::new();
@@ -459,7 +347,7 @@ fn everywhere(port: u16, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
             addrs.push(ip.clone().with(Protocol::Tcp(port)));
         }
         if carriers.has_quic() {
-            addrs.push(ip.with(Protocol::Udp(port)).with(Protocol::QuicV1));
+            addrs.push(ip.with(Protocol::Udp(udp_port.unwrap_or(port))).with(Protocol::QuicV1));
         }
     }
     addrs
@@ -580,6 +468,46 @@ fn relays(words: &[String]) -> Result<Vec<(PeerId, Multiaddr)>, ConfigError> {
         _ => None,
     };
     Ok(addrs.into_iter().filter_map(peer).collect())
+}
+
+/// The UDP port to listen at, if it is chosen.
+fn udp_port(words: &cli::Run, carriers: Carriers) -> Result<Option<u16>, ConfigError> {
+    let Some(word) = &words.udp_port else { return Ok(None) };
+    let without = if words.tcp_only { "tcp-only" } else { "disable-udp" };
+    match (carriers.has_quic(), words.listen.is_empty()) {
+        (false, _) => Err(ConfigError::Conflict("udp-port", without)),
+        (true, false) => Err(ConfigError::Conflict("udp-port", "listen")),
+        (true, true) => Ok(Some(number("udp-port", word, 1, u16::MAX.into())? as u16)),
+    }
+}
+
+fn rooms(words: &[String], default: &[&str]) -> Result<Vec<Room>, ConfigError> {
+    let mut rooms = Vec::new();
+    let names: Vec<&str> = match words.is_empty() {
+        true => default.to_vec(),
+        false => words.iter().map(String::as_str).collect(),
+    };
+    for name in names {
+        let room: Room = name.parse()?;
+        if !rooms.contains(&room) {
+            rooms.push(room);
+        }
+    }
+    at_most("room", rooms.len(), limits::ROOMS)?;
+    Ok(rooms)
+}
+
+fn check_publish(texts: &[String]) -> Result<(), ConfigError> {
+    at_most("publish", texts.len(), limits::PUBLISH_AT_START)?;
+    for text in texts {
+        if text.is_empty() {
+            return Err(ConfigError::Empty("publish"));
+        }
+        if text.len() > limits::TEXT_BYTES {
+            return Err(ConfigError::PublishTooLong(text.len()));
+        }
+    }
+    Ok(())
 }
 
 /// The address book belongs to an identity: beside the key, unless a directory was named for all that is kept.

@@ -60,6 +60,7 @@ pub async fn look(config: &NatConfig, executor: &Executor<'static>) -> Result<Su
     }
     let with = driver::Config {
         servers: config.servers.clone(),
+        serve: None,
         #[cfg(feature = "dns")]
         dns: Default::default(),
     };

@@ -33,7 +33,7 @@ pub(crate) fn options() -> BTreeMap<String, Vec<String>> {
             options.entry(subcommand.into()).or_default().push(name);
         }
     }
-    assert_eq!(options.keys().collect::<Vec<_>>(), ["id", "relay", "run"]);
+    assert_eq!(options.keys().collect::<Vec<_>>(), ["id", "nat", "relay", "run"]);
     assert!(options["run"].len() >= 18 && options["id"].len() >= 6, "{options:?}");
     options
 }
