@@ -16,7 +16,7 @@ mod resting;
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -80,6 +80,9 @@ pub struct Behaviour {
     events: VecDeque<Event>,
     dials: Budget,
     resting: Resting,
+    /// Who is said to provide what is looked up. Kademlia would ask them as if they were nodes of the DHT, and
+    /// wait; whether they are worth a dial is for others to judge.
+    providers: HashSet<PeerId>,
 }
 
 impl Behaviour {
@@ -101,6 +104,7 @@ impl Behaviour {
             events: VecDeque::new(),
             dials: Budget::new(Instant::now()),
             resting: Resting::default(),
+            providers: HashSet::new(),
         }
     }
 
@@ -219,6 +223,9 @@ impl Behaviour {
                 }
                 if step.last {
                     self.queries.remove(&id);
+                    if self.queries.is_empty() {
+                        self.providers.clear();
+                    }
                     self.events.push_back(Event::Done { query, succeeded: stats.num_successes() > 0 });
                 }
             }
@@ -240,6 +247,8 @@ impl Behaviour {
         let found = providers.into_iter().take(limits::DHT_PROVIDERS_PER_KEY);
         // While the query runs, Kademlia knows the addresses that came with the answers.
         let peers: Vec<_> = found.map(|peer| (peer, self.addresses_of(peer))).collect();
+        let room = limits::DHT_FOUND.saturating_sub(self.providers.len());
+        self.providers.extend(peers.iter().take(room).map(|(peer, _)| *peer));
         self.events.push_back(Event::Found { key, peers });
     }
 
@@ -271,7 +280,10 @@ impl Behaviour {
     /// Whether a lookup may dial this peer.
     fn may_dial(&mut self, peer: Option<PeerId>) -> bool {
         let now = Instant::now();
-        !peer.is_some_and(|peer| self.resting.has(&peer, now)) && self.dials.take(now)
+        let is_futile = |peer: PeerId| {
+            self.resting.has(&peer, now) || self.providers.contains(&peer) && !self.table.contains_key(&peer)
+        };
+        !peer.is_some_and(is_futile) && self.dials.take(now)
     }
 
     /// Kademlia's own announcements carry "external" addresses only. In the private DHT any that we listen at

@@ -82,6 +82,19 @@ pub const DHT_REPLICATION: usize = 8;
 /// Between two refreshes of the routing table. Unit: time.
 pub const DHT_REFRESH: Duration = Duration::from_secs(30 * 60);
 
+/// Providers that are remembered while lookups run. Unit: peers, 39 bytes each.
+pub const DHT_FOUND: usize = DHT_QUERIES * DHT_PROVIDERS_PER_KEY;
+
+/// A node that is reached elsewhere now says so, but not more often than this. Unit: time.
+///
+/// The addresses of a relay or an interface come within milliseconds of each other.
+pub const DHT_MOVED: Duration = Duration::from_millis(500);
+
+/// How long a node waits for an address at a relay before it tells of itself without. Unit: time.
+///
+/// A reservation takes about three round trips from the connection to the relay.
+pub const DHT_PROVIDE_HELD: Duration = Duration::from_secs(1);
+
 /// Dials for lookups at once, and each minute. Unit: dials.
 ///
 /// Joining takes some 30; what liars can make a node dial is this.

@@ -13,7 +13,10 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, identify,
-    swarm::{ConnectionId, DialError, dial_opts::DialOpts},
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use smol::Task;
 
@@ -133,6 +136,7 @@ pub(super) enum Way<'a> {
 struct Dial {
     peer: PeerId,
     since: Instant,
+    addrs: Vec<Multiaddr>,
 }
 
 /// Everything else, as the wishes see it.
@@ -275,6 +279,7 @@ impl Node {
     pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, now: Instant) {
         let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
         wishes.candidate(room, peer, &Surroundings { book, dialing, links, rooms, now }, now);
+        self.dial_news(peer, now);
         self.company.look_again(now);
     }
 
@@ -330,6 +335,9 @@ impl Node {
             }
         }
         let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        if dialing.values().any(|dial| dial.peer == peer) {
+            book.dialing(peer);
+        }
         wishes.missed(&peer, &Surroundings { book, dialing, links, rooms, now });
         self.company.look_again(now);
     }
@@ -407,14 +415,14 @@ impl Node {
             let world = Surroundings { book, dialing, links, rooms, now };
             let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
             let Some(addrs) = self.company.book.due(peer, now) else { break };
-            let opts = DialOpts::peer_id(peer).addresses(addrs).build();
+            let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).build();
             let id = opts.connection_id();
             match self.swarm.dial(opts) {
                 Ok(()) => {
-                    log::debug!("dialling {peer}, who is wanted");
+                    log::debug!("dialling {peer}, who is wanted, at {addrs:?}");
                     // The swarm says so too, and later.
                     self.company.book.dialing(peer);
-                    self.company.dialing.insert(id, Dial { peer, since: now });
+                    self.company.dialing.insert(id, Dial { peer, since: now, addrs });
                 }
                 // Somebody else is dialling it; or it is not to be. Either way: later.
                 Err(e) => {
@@ -425,6 +433,32 @@ impl Node {
         }
         let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
         self.company.due = wishes.next_due(&Surroundings { book, dialing, links, rooms, now }, now);
+    }
+
+    /// Dials the addresses of a peer that were learnt while it is being dialled at others, where it may not be:
+    /// those may take long to fail, and in the meantime it has found a relay.
+    fn dial_news(&mut self, peer: PeerId, now: Instant) {
+        let company = &mut self.company;
+        let under_way: Vec<&Dial> = company.dialing.values().filter(|dial| dial.peer == peer).collect();
+        if under_way.is_empty() || self.links.has(&peer) || company.dialing.len() >= limits::WISH_DIALS {
+            return;
+        }
+        let mut addrs = company.book.dialable(peer);
+        addrs.retain(|addr| !under_way.iter().any(|dial| dial.addrs.contains(addr)));
+        addrs.truncate(limits::DIAL_ADDRESSES);
+        if addrs.is_empty() {
+            return;
+        }
+        let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).condition(PeerCondition::Disconnected);
+        let opts = opts.build();
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                log::debug!("dialling {peer} at {addrs:?}, too");
+                company.dialing.insert(id, Dial { peer, since: now, addrs });
+            }
+            Err(e) => log::debug!("{peer} is not dialled at {addrs:?}: {e}"),
+        }
     }
 
     /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
@@ -527,6 +561,9 @@ impl Node {
             }
             kad::Event::Routes(routes) => {
                 log::debug!("{routes} nodes of the DHT are known");
+                if routes == 1 && !self.relays.is_satisfied() {
+                    company.rendezvous.hold(now + limits::DHT_PROVIDE_HELD);
+                }
                 company.rendezvous.routes(routes, now);
             }
         }
