@@ -198,6 +198,16 @@ impl Rendezvous {
             task.delay = task.delay.min(limits::DHT_LOOKUP_FIRST * 4);
         }
         task.wait(most, now, jitter);
+        // Two that look before either is there would both have to wait: who was the later one to say that it is
+        // there finds the other one now.
+        if let Query::Provide(_) = query
+            && !state.satisfied
+            && state.lookup.begun < state.provide.begun
+            && !state.lookup.busy
+        {
+            state.lookup.delay = (state.lookup.delay / 2).max(limits::DHT_LOOKUP_FIRST);
+            state.lookup.repeat(now);
+        }
     }
 
     /// When [`Self::next`] has something to do.

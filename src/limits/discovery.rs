@@ -171,8 +171,9 @@ pub const BOOK_PEERS: usize = 512;
 /// Addresses kept of one peer: QUIC and TCP, IPv4 and IPv6, in the LAN and outside. Unit: addresses.
 pub const BOOK_ADDRESSES: usize = 8;
 
-/// Those among them that only third parties told, so that some place is left for its own. Unit: addresses.
-pub const BOOK_HEARSAY_ADDRESSES: usize = 4;
+/// Those among them that only third parties told, so that some place is left for its own. Unit: addresses. Two
+/// relays, and QUIC and TCP over both families.
+pub const BOOK_HEARSAY_ADDRESSES: usize = 6;
 
 /// Those among them where we reached it, so that there is some place for news of it. Unit: addresses.
 pub const BOOK_REACHED_ADDRESSES: usize = 4;
@@ -214,7 +215,7 @@ pub const BOOK_REDIAL_MOST: Duration = Duration::from_secs(5 * 60);
 pub const BOOK_NEWS: Duration = Duration::from_secs(10);
 
 /// Addresses of one peer that are dialled at once. Unit: addresses. Wrong ones cost their owners a packet or two.
-pub const DIAL_ADDRESSES: usize = 6;
+pub const DIAL_ADDRESSES: usize = 8;
 
 /// Peers in the saved address book. Unit: peers. One of them has to be there when a router comes back.
 pub const SAVED_PEERS: usize = 64;

@@ -359,8 +359,10 @@ impl Node {
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
         let is_public = |addr: &&Multiaddr| Networks::default().may_dial(addr);
         let networks = self.company.book.networks();
+        // Of a relay's addresses one is among the external ones, and leads to the same place.
+        let direct = self.swarm.listeners().filter(|addr| !scope::is_circuit(addr));
         let (public, local): (Vec<_>, Vec<_>) =
-            self.swarm.listeners().filter(|addr| networks.may_dial(addr)).partition(is_public);
+            direct.filter(|addr| networks.may_dial(addr)).partition(is_public);
         let mut addrs: Vec<Multiaddr> = Vec::new();
         for addr in self.swarm.external_addresses().chain(public).chain(local) {
             if !addrs.contains(addr) {
@@ -414,7 +416,8 @@ impl Node {
             let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
             let world = Surroundings { book, dialing, links, rooms, now };
             let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
-            let Some(addrs) = self.company.book.due(peer, now) else { break };
+            let Some(mut addrs) = self.company.book.due(peer, now) else { break };
+            one_circuit_each(&mut addrs, &self.links);
             let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).build();
             let id = opts.connection_id();
             match self.swarm.dial(opts) {
@@ -444,7 +447,14 @@ impl Node {
             return;
         }
         let mut addrs = company.book.dialable(peer);
-        addrs.retain(|addr| !under_way.iter().any(|dial| dial.addrs.contains(addr)));
+        let relays: Vec<PeerId> =
+            under_way.iter().flat_map(|dial| dial.addrs.iter().filter_map(scope::relay_of)).collect();
+        let is_tried = |addr: &Multiaddr| match scope::relay_of(addr) {
+            Some(relay) if self.links.has(&relay) => relays.contains(&relay),
+            _ => under_way.iter().any(|dial| dial.addrs.contains(addr)),
+        };
+        addrs.retain(|addr| !is_tried(addr));
+        one_circuit_each(&mut addrs, &self.links);
         addrs.truncate(limits::DIAL_ADDRESSES);
         if addrs.is_empty() {
             return;
@@ -515,6 +525,16 @@ impl Node {
         };
         self.links.crowd(worth)
     }
+}
+
+/// Of the addresses through one relay that we are connected with, one is enough: the connection is there, and by
+/// which address it was made does not matter.
+fn one_circuit_each(addrs: &mut Vec<Multiaddr>, links: &Links) {
+    let mut relays = BTreeSet::new();
+    addrs.retain(|addr| match scope::relay_of(addr) {
+        Some(relay) if links.has(&relay) => relays.insert(relay),
+        _ => true,
+    });
 }
 
 #[cfg(feature = "mdns")]
