@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// one-way delay of the Internet in ms (default 30)
     #[argh(option, default = "30")]
     delay: u64,
+    /// seconds that a pair goes on talking once all is as it shall be (default 1)
+    #[argh(option, default = "1")]
+    settle: u64,
     /// file to add one JSON object per meeting to
     #[argh(option)]
     jsonl: Option<PathBuf>,
@@ -101,7 +104,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     println!("nat: {} pairs, {} meetings of each, {} at once; {delay}", pairs.len(), args.trials, args.jobs);
     verify(&lab, &pairs)?;
-    let world = World { lab: &lab, warren: &warren, scratch: &scratch, logs: args.logs.as_deref() };
+    let settle = Duration::from_secs(args.settle);
+    let world = World { lab: &lab, warren: &warren, scratch: &scratch, logs: args.logs.as_deref(), settle };
     let start = Instant::now();
     // By turns, so that whatever else the machine does hits all pairs alike.
     let meetings: Vec<(Kind, Kind)> = (0..args.trials).flat_map(|_| pairs.iter().copied()).collect();

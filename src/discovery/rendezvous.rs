@@ -197,13 +197,15 @@ impl Rendezvous {
             task.routes = 0;
             task.delay = task.delay.min(limits::DHT_LOOKUP_FIRST * 4);
         }
+        let is_first = succeeded && task.delay == limits::DHT_PROVIDE_FIRST;
         task.wait(most, now, jitter);
         // Two that look before either is there would both have to wait: who was the later one to say that it is
         // there finds the other one now.
         if let Query::Provide(_) = query
+            && is_first
             && !state.satisfied
-            && state.lookup.begun < state.provide.begun
             && !state.lookup.busy
+            && state.lookup.begun < state.provide.begun
         {
             state.lookup.delay = (state.lookup.delay / 2).max(limits::DHT_LOOKUP_FIRST);
             state.lookup.repeat(now);
@@ -340,6 +342,19 @@ mod tests {
         assert_eq!((rendezvous.next_due(), rendezvous.next(later)), (Some(later), Some(provide)));
         rendezvous.done(provide, true, later, 0.0);
         assert!(rendezvous.next_due().is_some_and(|due| due > later + limits::DHT_LOOKUP_FIRST));
+    }
+
+    #[test]
+    fn who_says_that_it_is_there_looks_once_more() {
+        let (now, moment) = (Instant::now(), Duration::from_millis(100));
+        let mut rendezvous = joined(&["one"], now);
+        rendezvous.routes(1, now);
+        let lookup = rendezvous.next(now).expect("first");
+        let provide = rendezvous.next(now + moment).expect("second");
+        rendezvous.done(lookup, true, now + moment, 0.0);
+        rendezvous.done(provide, true, now + 2 * moment, 0.0);
+        assert_eq!(rendezvous.next_due(), Some(now + limits::DHT_MOVED));
+        assert_eq!(rendezvous.next(now + limits::DHT_MOVED), Some(lookup));
     }
 
     #[test]

@@ -31,8 +31,7 @@ const STRANGERS: Duration = Duration::from_secs(20);
 const TO_DIRECT: Duration = Duration::from_secs(30);
 const TO_STAY_RELAYED: Duration = Duration::from_secs(12);
 
-/// Once all is as it shall be they go on talking for so long, and all that was said must be heard so much later.
-const SETTLE: Duration = Duration::from_secs(1);
+/// All that was said must be heard so long after the last of it at the most.
 const LATE: Duration = Duration::from_secs(3);
 
 /// Between two looks at what nodes have said.
@@ -44,6 +43,8 @@ pub(super) struct World<'a> {
     pub(super) warren: &'a Program,
     pub(super) scratch: &'a Scratch,
     pub(super) logs: Option<&'a Path>,
+    /// Once all is as it shall be they go on talking for so long.
+    pub(super) settle: Duration,
 }
 
 /// What came of it.
@@ -213,7 +214,7 @@ impl World<'_> {
                 if heard.is_none() {
                     return Ok(());
                 }
-                end = Some(now + SETTLE);
+                end = Some(now + self.settle);
             }
             if end.is_some_and(|end| now >= end) {
                 break;
