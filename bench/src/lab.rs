@@ -19,14 +19,19 @@
 //! Whatever becomes of the bench, the lab is taken down: by a janitor, a shell that reads a pipe of which the bench
 //! holds the other end, and acts when that closes.
 
+mod slow;
+
+use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 /// How long the kernel may take for what it does at once: a cable that comes up.
@@ -49,7 +54,7 @@ pub(crate) struct Lab {
     prefix: String,
     janitor: Child,
     /// Cables so far.
-    cables: usize,
+    cables: AtomicUsize,
 }
 
 /// A machine of the lab: a network namespace.
@@ -119,7 +124,7 @@ impl Lab {
         janitor.args(["-c", JANITOR, "janitor", &prefix]).stdin(Stdio::piped()).stdout(Stdio::null());
         // In a process group of its own: the interrupt key is for the bench.
         let janitor = janitor.stderr(Stdio::null()).process_group(0).spawn().context("cannot start sh")?;
-        let lab = Lab { prefix, janitor, cables: 0 };
+        let lab = Lab { prefix, janitor, cables: AtomicUsize::new(0) };
         lab.space(&lab.hub())?;
         // A cable that is cut and mended is as it was.
         let router = "echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -132,7 +137,7 @@ impl Lab {
     /// A new cable between a host and the Internet, on which the host has the first address of `v4`/24 and of `v6`/48.
     /// It is up, and the addresses can be used, when this returns.
     pub(crate) fn uplink(
-        &mut self,
+        &self,
         host: &Host,
         interface: &str,
         v4: Ipv4Addr,
@@ -174,7 +179,7 @@ impl Lab {
     /// and the addresses can be used, when this returns.
     #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn plug(
-        &mut self,
+        &self,
         host: &Host,
         interface: &str,
         bridge: &str,
@@ -184,14 +189,14 @@ impl Lab {
     }
 
     fn cable(
-        &mut self,
+        &self,
         host: &Host,
         interface: &str,
         bridge: Option<&str>,
         addrs: &[(IpAddr, u8)],
     ) -> Result<Cable> {
-        let (hub, port) = (self.hub().space, format!("p{}", self.cables));
-        self.cables += 1;
+        let number = self.cables.fetch_add(1, Ordering::Relaxed);
+        let (hub, port) = (self.hub().space, format!("p{number}"));
         let space = &host.space;
         let mut steps = vec![
             format!("link add {port} netns {hub} type veth peer name {interface} netns {space}"),
@@ -210,6 +215,79 @@ impl Lab {
         let cable = Cable { host: host.clone(), interface: interface.to_owned(), hub: self.hub(), port };
         cable.wait_until(true)?;
         Ok(cable)
+    }
+
+    /// A cable between two hosts, which bypasses the hub. Each end is the host, the name of the interface there, and
+    /// its addresses. It is up, and the addresses can be used, when this returns.
+    pub(crate) fn wire(&self, ends: [(&Host, &str, &[(IpAddr, u8)]); 2]) -> Result<()> {
+        let [(a, a_name, _), (b, b_name, _)] = ends;
+        let (a, b) = (&a.space, &b.space);
+        ip(&[&format!("link add {a_name} netns {a} type veth peer name {b_name} netns {b}")])?;
+        for (host, interface, addrs) in ends {
+            let space = &host.space;
+            for (addr, len) in addrs {
+                let nodad = if addr.is_ipv6() { " nodad" } else { "" };
+                ip(&[&format!("-n {space} addr add {addr}/{len} dev {interface}{nodad}")])?;
+            }
+            ip(&[&format!("-n {space} link set {interface} up")])?;
+        }
+        ends.iter().try_for_each(|(host, interface, _)| wait_until(host, interface, true))
+    }
+
+    /// Runs `ip` on a host with each of these lines.
+    pub(crate) fn ip(&self, host: &Host, lines: &[&str]) -> Result<()> {
+        lines.iter().try_for_each(|line| ip(&[&format!("-n {} {line}", host.space)]))
+    }
+
+    /// The Internet sends what is for the network `net` over this uplink: `via` is its other end.
+    pub(crate) fn route(&self, net: &str, cable: &Cable, via: IpAddr) -> Result<()> {
+        ip(&[&format!("-n {} route add {net} via {via} dev {}", cable.hub.space, cable.port)])
+    }
+
+    /// Loads a set of nftables rules on a host.
+    pub(crate) fn nft(&self, host: &Host, rules: &str) -> Result<()> {
+        let mut nft = self.command(host, Path::new("nft"));
+        let nft = nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut nft = nft.spawn().context("cannot run nft")?;
+        let mut stdin = nft.stdin.take().context("nft takes no input")?;
+        stdin.write_all(rules.as_bytes())?;
+        drop(stdin);
+        let done = nft.wait_with_output()?;
+        ensure!(done.status.success(), "nft: {}\n{rules}", String::from_utf8_lossy(&done.stderr).trim());
+        Ok(())
+    }
+
+    /// What `make` makes while its thread is on `host`: sockets stay there, whoever uses them.
+    pub(crate) fn on<T: Send>(&self, host: &Host, make: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let space = Path::new("/run/netns").join(&host.space);
+        let inside = || {
+            let space = File::open(&space).with_context(|| format!("no {}", space.display()))?;
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(space.as_fd(), kind)?;
+            make()
+        };
+        // A thread of its own, since one that has moved would stay there.
+        std::thread::scope(|scope| scope.spawn(inside).join()).map_err(|_| anyhow!("a thread panicked"))?
+    }
+
+    /// Takes down a host whose programs have ended, with its cables.
+    pub(crate) fn remove(&self, host: &Host) -> Result<()> {
+        ip(&[&format!("netns del {}", host.space)])
+    }
+
+    /// Packets that a host has sent from this interface.
+    pub(crate) fn sent(&self, host: &Host, interface: &str) -> Result<u64> {
+        let links = links(host)?;
+        let link = links.iter().find(|link| link["ifname"] == interface);
+        link.and_then(|link| link["stats64"]["tx"]["packets"].as_u64()).context("an interface is gone")
+    }
+
+    /// Packets through the Internet take `delay` from here on, one way. See [`slow`].
+    ///
+    /// # Errors
+    /// This machine has no TUN devices.
+    pub(crate) fn slow_down(&self, delay: Duration) -> Result<()> {
+        slow::start(self, &self.hub(), delay)
     }
 
     /// A command that runs `program` on `host`. Its process is the program's: `ip` becomes it.
@@ -253,7 +331,7 @@ impl Lab {
     }
 
     /// Runs a few lines of shell on a host.
-    fn shell(&self, host: &Host, lines: &str) -> Result<()> {
+    pub(crate) fn shell(&self, host: &Host, lines: &str) -> Result<()> {
         let done = self.command(host, Path::new("sh")).args(["-ec", lines]).output()?;
         ensure!(done.status.success(), "{}: {}", host.space, String::from_utf8_lossy(&done.stderr).trim());
         Ok(())
@@ -308,19 +386,23 @@ impl Cable {
         ip(&[&format!("-n {} link set {} {state}", self.hub.space, self.port)])
     }
 
-    /// Waits until the host sees that the cable is up, or that it is not.
     fn wait_until(&self, up: bool) -> Result<()> {
-        let deadline = Instant::now() + PROMPTLY;
-        loop {
-            let links = links(&self.host)?;
-            let found = links.iter().find(|link| link["ifname"] == self.interface.as_str());
-            let found = found.and_then(|link| link["operstate"].as_str()).unwrap_or_default();
-            if (found == "UP") == up {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{} of {} stays {found}", self.interface, self.host.space);
-            std::thread::sleep(LOOK);
+        wait_until(&self.host, &self.interface, up)
+    }
+}
+
+/// Waits until the host sees that a cable is up, or that it is not.
+fn wait_until(host: &Host, interface: &str, up: bool) -> Result<()> {
+    let deadline = Instant::now() + PROMPTLY;
+    loop {
+        let links = links(host)?;
+        let found = links.iter().find(|link| link["ifname"] == interface);
+        let found = found.and_then(|link| link["operstate"].as_str()).unwrap_or_default();
+        if (found == "UP") == up {
+            return Ok(());
         }
+        ensure!(Instant::now() < deadline, "{interface} of {} stays {found}", host.space);
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -350,7 +432,7 @@ fn ip(lines: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
 
     use super::*;
 
@@ -367,9 +449,9 @@ mod tests {
             writeln!(std::io::stderr(), "skipped: {obstacle}")?;
             return Ok(());
         }
-        let mut lab = Lab::new()?;
+        let lab = Lab::new()?;
         lab.bridge("home")?;
-        let mut build = |n: u8| -> Result<(Host, Cable)> {
+        let build = |n: u8| -> Result<(Host, Cable)> {
             let host = lab.host(&format!("h{n}"))?;
             let v6 = Ipv6Addr::from([0x2001, 0xdb8, n.into(), 0, 0, 0, 0, 0]);
             let (cable, _) = lab.uplink(&host, "eth0", [11, 0, n, 0].into(), v6)?;

@@ -7,6 +7,7 @@ mod lab;
 mod lan;
 mod link;
 mod mesh;
+mod nat;
 mod node;
 mod process;
 mod program;
@@ -35,6 +36,7 @@ enum Command {
     Footprint(footprint::Args),
     Interop(interop::Args),
     Link(link::Args),
+    Nat(nat::Args),
     Rooms(rooms::Args),
     Transport(transport::Args),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),
         Command::Link(args) => link::run(args),
+        Command::Nat(args) => nat::run(args),
         Command::Rooms(args) => rooms::run(args),
         Command::Transport(args) => transport::run(args),
     };

@@ -16,7 +16,7 @@ mod resting;
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -80,6 +80,12 @@ pub struct Behaviour {
     events: VecDeque<Event>,
     dials: Budget,
     resting: Resting,
+    /// Who is said to provide what is looked up. Kademlia would ask them as if they were nodes of the DHT, and
+    /// wait; whether they are worth a dial is for others to judge.
+    providers: HashSet<PeerId>,
+    /// The circuits that are told, one for each relay and IP family: a relay's other addresses lead to the same
+    /// place, and would leave no room for addresses that lead elsewhere.
+    circuits: HashMap<(PeerId, bool), Multiaddr>,
 }
 
 impl Behaviour {
@@ -101,6 +107,8 @@ impl Behaviour {
             events: VecDeque::new(),
             dials: Budget::new(Instant::now()),
             resting: Resting::default(),
+            providers: HashSet::new(),
+            circuits: HashMap::new(),
         }
     }
 
@@ -219,6 +227,9 @@ impl Behaviour {
                 }
                 if step.last {
                     self.queries.remove(&id);
+                    if self.queries.is_empty() {
+                        self.providers.clear();
+                    }
                     self.events.push_back(Event::Done { query, succeeded: stats.num_successes() > 0 });
                 }
             }
@@ -240,6 +251,8 @@ impl Behaviour {
         let found = providers.into_iter().take(limits::DHT_PROVIDERS_PER_KEY);
         // While the query runs, Kademlia knows the addresses that came with the answers.
         let peers: Vec<_> = found.map(|peer| (peer, self.addresses_of(peer))).collect();
+        let room = limits::DHT_FOUND.saturating_sub(self.providers.len());
+        self.providers.extend(peers.iter().take(room).map(|(peer, _)| *peer));
         self.events.push_back(Event::Found { key, peers });
     }
 
@@ -249,6 +262,13 @@ impl Behaviour {
         let known = self.inner.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
         let mut addrs: Vec<Multiaddr> = known.unwrap_or_default();
         addrs.retain(|addr| self.networks.may_dial(addr));
+        // The way that works, if any does, comes first; then the short ways; a house has the same addresses as the
+        // next one.
+        let (circuits, direct): (Vec<_>, Vec<_>) = addrs.into_iter().partition(scope::is_circuit);
+        let is_public = |addr: &Multiaddr| Networks::default().may_dial(addr);
+        let (public, local): (Vec<_>, Vec<_>) = direct.into_iter().partition(is_public);
+        let (first, rest) = circuits.split_at(circuits.len().min(2));
+        let mut addrs = [first, &public, &local, rest].concat();
         addrs.truncate(limits::DHT_ADDRESSES);
         addrs
     }
@@ -271,12 +291,19 @@ impl Behaviour {
     /// Whether a lookup may dial this peer.
     fn may_dial(&mut self, peer: Option<PeerId>) -> bool {
         let now = Instant::now();
-        !peer.is_some_and(|peer| self.resting.has(&peer, now)) && self.dials.take(now)
+        let is_futile = |peer: PeerId| {
+            self.resting.has(&peer, now) || self.providers.contains(&peer) && !self.table.contains_key(&peer)
+        };
+        !peer.is_some_and(is_futile) && self.dials.take(now)
     }
 
     /// Kademlia's own announcements carry "external" addresses only. In the private DHT any that we listen at
     /// is told: who may dial it is for others to judge, and in a house or a cluster it is the one that works.
-    fn tells(&self, addr: &Multiaddr) -> bool {
+    fn tells(&mut self, addr: &Multiaddr) -> bool {
+        if let Some(circuit) = circuit_of(addr) {
+            let told = self.circuits.entry(circuit).or_insert_with(|| without_last_peer(addr));
+            return *told == without_last_peer(addr);
+        }
         let is_loopback = scope::ip_of(addr).is_none_or(|ip| ip.is_loopback());
         self.dht == Dht::Private && (!is_loopback || self.networks.may_dial(addr))
     }
@@ -306,6 +333,21 @@ fn config(protocol: StreamProtocol, dht: Dht) -> kad::Config {
 
 fn record_key(key: &RoomKey) -> RecordKey {
     RecordKey::from(key.multihash())
+}
+
+/// The relay and IP family of an address that leads through one.
+fn circuit_of(addr: &Multiaddr) -> Option<(PeerId, bool)> {
+    let is_v4 = matches!(addr.iter().next(), Some(Protocol::Ip4(_)));
+    Some((scope::relay_of(addr)?, is_v4))
+}
+
+/// A circuit's address without the peer at its end, which some who tell of it leave out.
+fn without_last_peer(addr: &Multiaddr) -> Multiaddr {
+    let mut parts: Vec<_> = addr.iter().collect();
+    if let Some(Protocol::P2p(_)) = parts.last() {
+        parts.pop();
+    }
+    parts.into_iter().collect()
 }
 
 fn without_peer(addr: &Multiaddr) -> Multiaddr {
@@ -378,7 +420,13 @@ impl NetworkBehaviour for Behaviour {
                 let confirmed = ExternalAddrConfirmed { addr: new.addr };
                 self.inner.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
             }
+            FromSwarm::ExternalAddrConfirmed(confirmed) => {
+                if let Some(circuit) = circuit_of(confirmed.addr) {
+                    self.circuits.insert(circuit, without_last_peer(confirmed.addr));
+                }
+            }
             FromSwarm::ExpiredListenAddr(expired) => {
+                self.circuits.retain(|_, told| *told != without_last_peer(expired.addr));
                 let expired = ExternalAddrExpired { addr: expired.addr };
                 self.inner.on_swarm_event(FromSwarm::ExternalAddrExpired(expired));
             }

@@ -13,7 +13,7 @@ use std::{
     str::FromStr,
 };
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// A network: an address and how many of its leading bits count, such as `10.1.0.0/16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -226,6 +226,16 @@ pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
 /// Whether an address goes through a relay.
 pub fn is_circuit(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The relay that an address leads through, if it does.
+pub fn relay_of(addr: &Multiaddr) -> Option<PeerId> {
+    let mut parts = addr.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    let relay = parts.find_map(|part| match part {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    });
+    relay.filter(|_| is_circuit(addr))
 }
 
 /// What an address of a transport of ours consists of.

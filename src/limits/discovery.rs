@@ -82,6 +82,19 @@ pub const DHT_REPLICATION: usize = 8;
 /// Between two refreshes of the routing table. Unit: time.
 pub const DHT_REFRESH: Duration = Duration::from_secs(30 * 60);
 
+/// Providers that are remembered while lookups run. Unit: peers, 39 bytes each.
+pub const DHT_FOUND: usize = DHT_QUERIES * DHT_PROVIDERS_PER_KEY;
+
+/// A node that is reached elsewhere now says so, but not more often than this. Unit: time.
+///
+/// The addresses of a relay or an interface come within milliseconds of each other.
+pub const DHT_MOVED: Duration = Duration::from_millis(500);
+
+/// How long a node waits for an address at a relay before it tells of itself without. Unit: time.
+///
+/// A reservation takes about three round trips from the connection to the relay.
+pub const DHT_PROVIDE_HELD: Duration = Duration::from_secs(1);
+
 /// Dials for lookups at once, and each minute. Unit: dials.
 ///
 /// Joining takes some 30; what liars can make a node dial is this.
@@ -165,8 +178,9 @@ pub const BOOK_PEERS: usize = 512;
 /// Addresses kept of one peer: QUIC and TCP, IPv4 and IPv6, in the LAN and outside. Unit: addresses.
 pub const BOOK_ADDRESSES: usize = 8;
 
-/// Those among them that only third parties told, so that some place is left for its own. Unit: addresses.
-pub const BOOK_HEARSAY_ADDRESSES: usize = 4;
+/// Those among them that only third parties told, so that some place is left for its own. Unit: addresses. Two
+/// relays, and QUIC and TCP over both families.
+pub const BOOK_HEARSAY_ADDRESSES: usize = 6;
 
 /// Those among them where we reached it, so that there is some place for news of it. Unit: addresses.
 pub const BOOK_REACHED_ADDRESSES: usize = 4;
@@ -208,7 +222,7 @@ pub const BOOK_REDIAL_MOST: Duration = Duration::from_secs(5 * 60);
 pub const BOOK_NEWS: Duration = Duration::from_secs(10);
 
 /// Addresses of one peer that are dialled at once. Unit: addresses. Wrong ones cost their owners a packet or two.
-pub const DIAL_ADDRESSES: usize = 6;
+pub const DIAL_ADDRESSES: usize = 8;
 
 /// Peers in the saved address book. Unit: peers. One of them has to be there when a router comes back.
 pub const SAVED_PEERS: usize = 64;

@@ -85,6 +85,11 @@ impl Relays {
         self.known.get(peer).is_some_and(|relay| !matches!(relay.state, State::Idle(_)))
     }
 
+    /// Whether nothing is wanted of relays that there is not: reservations may be about to come otherwise.
+    pub fn is_satisfied(&self) -> bool {
+        self.wanted == 0 || self.held().next().is_some()
+    }
+
     /// Relays with a reservation.
     pub fn held(&self) -> impl Iterator<Item = PeerId> {
         let held = self.known.iter().filter(|(_, relay)| matches!(relay.state, State::Held { .. }));

@@ -13,7 +13,10 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, identify,
-    swarm::{ConnectionId, DialError, dial_opts::DialOpts},
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use smol::Task;
 
@@ -133,6 +136,7 @@ pub(super) enum Way<'a> {
 struct Dial {
     peer: PeerId,
     since: Instant,
+    addrs: Vec<Multiaddr>,
 }
 
 /// Everything else, as the wishes see it.
@@ -282,6 +286,7 @@ impl Node {
     pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, now: Instant) {
         let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
         wishes.candidate(room, peer, &Surroundings { book, dialing, links, rooms, now }, now);
+        self.dial_news(peer, now);
         self.company.look_again(now);
     }
 
@@ -337,6 +342,9 @@ impl Node {
             }
         }
         let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        if dialing.values().any(|dial| dial.peer == peer) {
+            book.dialing(peer);
+        }
         wishes.missed(&peer, &Surroundings { book, dialing, links, rooms, now });
         self.company.look_again(now);
     }
@@ -358,8 +366,10 @@ impl Node {
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
         let is_public = |addr: &&Multiaddr| Networks::default().may_dial(addr);
         let networks = self.company.book.networks();
+        // Of a relay's addresses one is among the external ones, and leads to the same place.
+        let direct = self.swarm.listeners().filter(|addr| !scope::is_circuit(addr));
         let (public, local): (Vec<_>, Vec<_>) =
-            self.swarm.listeners().filter(|addr| networks.may_dial(addr)).partition(is_public);
+            direct.filter(|addr| networks.may_dial(addr)).partition(is_public);
         let mut addrs: Vec<Multiaddr> = Vec::new();
         for addr in self.swarm.external_addresses().chain(public).chain(local) {
             if !addrs.contains(addr) {
@@ -413,15 +423,16 @@ impl Node {
             let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
             let world = Surroundings { book, dialing, links, rooms, now };
             let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
-            let Some(addrs) = self.company.book.due(peer, now) else { break };
-            let opts = DialOpts::peer_id(peer).addresses(addrs).build();
+            let Some(mut addrs) = self.company.book.due(peer, now) else { break };
+            one_circuit_each(&mut addrs, &self.links);
+            let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).build();
             let id = opts.connection_id();
             match self.swarm.dial(opts) {
                 Ok(()) => {
-                    log::debug!("dialling {peer}, who is wanted");
+                    log::debug!("dialling {peer}, who is wanted, at {addrs:?}");
                     // The swarm says so too, and later.
                     self.company.book.dialing(peer);
-                    self.company.dialing.insert(id, Dial { peer, since: now });
+                    self.company.dialing.insert(id, Dial { peer, since: now, addrs });
                 }
                 // Somebody else is dialling it; or it is not to be. Either way: later.
                 Err(e) => {
@@ -432,6 +443,39 @@ impl Node {
         }
         let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
         self.company.due = wishes.next_due(&Surroundings { book, dialing, links, rooms, now }, now);
+    }
+
+    /// Dials the addresses of a peer that were learnt while it is being dialled at others, where it may not be:
+    /// those may take long to fail, and in the meantime it has found a relay.
+    fn dial_news(&mut self, peer: PeerId, now: Instant) {
+        let company = &mut self.company;
+        let under_way: Vec<&Dial> = company.dialing.values().filter(|dial| dial.peer == peer).collect();
+        if under_way.is_empty() || self.links.has(&peer) || company.dialing.len() >= limits::WISH_DIALS {
+            return;
+        }
+        let mut addrs = company.book.dialable(peer);
+        let relays: Vec<PeerId> =
+            under_way.iter().flat_map(|dial| dial.addrs.iter().filter_map(scope::relay_of)).collect();
+        let is_tried = |addr: &Multiaddr| match scope::relay_of(addr) {
+            Some(relay) if self.links.has(&relay) => relays.contains(&relay),
+            _ => under_way.iter().any(|dial| dial.addrs.contains(addr)),
+        };
+        addrs.retain(|addr| !is_tried(addr));
+        one_circuit_each(&mut addrs, &self.links);
+        addrs.truncate(limits::DIAL_ADDRESSES);
+        if addrs.is_empty() {
+            return;
+        }
+        let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).condition(PeerCondition::Disconnected);
+        let opts = opts.build();
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                log::debug!("dialling {peer} at {addrs:?}, too");
+                company.dialing.insert(id, Dial { peer, since: now, addrs });
+            }
+            Err(e) => log::debug!("{peer} is not dialled at {addrs:?}: {e}"),
+        }
     }
 
     /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
@@ -490,6 +534,16 @@ impl Node {
     }
 }
 
+/// Of the addresses through one relay that we are connected with, one is enough: the connection is there, and by
+/// which address it was made does not matter.
+fn one_circuit_each(addrs: &mut Vec<Multiaddr>, links: &Links) {
+    let mut relays = BTreeSet::new();
+    addrs.retain(|addr| match scope::relay_of(addr) {
+        Some(relay) if links.has(&relay) => relays.insert(relay),
+        _ => true,
+    });
+}
+
 #[cfg(feature = "mdns")]
 impl Node {
     pub(super) fn on_mdns(&mut self, event: mdns::Event) {
@@ -534,6 +588,9 @@ impl Node {
             }
             kad::Event::Routes(routes) => {
                 log::debug!("{routes} nodes of the DHT are known");
+                if routes == 1 && !self.relays.is_satisfied() {
+                    company.rendezvous.hold(now + limits::DHT_PROVIDE_HELD);
+                }
                 company.rendezvous.routes(routes, now);
             }
         }

@@ -2,6 +2,9 @@
 //!
 //! Whoever was reached through the relay begins: the two agree on a moment ([`dcutr`]), and both dial. What is
 //! told is not trusted: only addresses that may be dialled are ([`crate::discovery::scope`]).
+//!
+//! Two that reach each other through a relay at the same time both begin. One of these agreements is dropped on
+//! both sides: with TCP, where all four dials are one connection, both would take the same role in it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,6 +35,8 @@ pub(super) struct Holes {
     agreed: Receiver<Agreed>,
     /// Agreements under way.
     running: usize,
+    /// Agreements so far, which are their numbers; wraps.
+    begun: u32,
 }
 
 #[derive(Default)]
@@ -39,11 +44,23 @@ struct Attempt {
     count: u32,
     /// When to begin the next one, if that is ours.
     due: Option<Instant>,
+    /// The agreement that counts, of those under way.
+    current: Option<(u32, Role)>,
+    /// When both sides last dialled.
+    dialled: Option<Instant>,
+}
+
+impl Attempt {
+    /// Whether both sides are at it, or were a moment ago.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.current.is_some() || self.dialled.is_some_and(|at| now < at + limits::DCUTR_RETRY)
+    }
 }
 
 /// What a conversation about a direct connection came to.
 pub(super) struct Agreed {
     peer: PeerId,
+    number: u32,
     role: Role,
     addrs: Result<Vec<Multiaddr>, dcutr::Error>,
 }
@@ -74,6 +91,7 @@ impl Holes {
             tell,
             agreed,
             running: 0,
+            begun: 0,
         })
     }
 
@@ -110,7 +128,7 @@ impl Node {
             self.holes.relayed.remove(&peer);
         } else if self.links.is_relayed(&peer) {
             let attempt = self.holes.relayed.entry(peer).or_default();
-            if is_inbound && attempt.count == 0 {
+            if is_inbound && attempt.count == 0 && !attempt.is_fresh(now) {
                 attempt.due = Some(now);
             }
             #[cfg(feature = "stun")]
@@ -149,11 +167,16 @@ impl Node {
     /// Begins what is due.
     pub(super) fn make_holes(&mut self, now: Instant) {
         while self.holes.running < limits::DCUTR_AT_ONCE {
-            let due =
-                self.holes.relayed.iter_mut().find(|(_, attempt)| attempt.due.is_some_and(|due| due <= now));
-            let Some((peer, attempt)) = due else { return };
+            let is_due = |attempt: &Attempt| attempt.due.is_some_and(|due| due <= now);
+            let Some((peer, attempt)) = self.holes.relayed.iter_mut().find(|(_, attempt)| is_due(attempt))
+            else {
+                return;
+            };
             attempt.count += 1;
             attempt.due = dcutr::retry(attempt.count).map(|delay| now + delay);
+            if attempt.current.is_some() {
+                continue;
+            }
             let (peer, count) = (*peer, attempt.count);
             // What failed once fails again, unless something else is done.
             #[cfg(feature = "stun")]
@@ -174,18 +197,43 @@ impl Node {
         match turn {
             Turn::Asked(peer, stream) => {
                 // A direct connection needs no help, and there is a bound.
-                if self.links.is_relayed(&peer) && self.holes.running < limits::DCUTR_AT_ONCE {
+                if self.links.is_relayed(&peer)
+                    && self.holes.running < limits::DCUTR_AT_ONCE
+                    && self.gives_way_to(&peer)
+                {
                     let own = self.punchable();
                     self.agree(peer, Role::A, async move { dcutr::respond(stream, &own).await });
                 }
             }
-            Turn::Agreed(Agreed { peer, role, addrs }) => {
+            Turn::Agreed(Agreed { peer, number, role, addrs }) => {
                 self.holes.running -= 1;
+                let attempt = self.holes.relayed.get_mut(&peer);
+                let Some(attempt) = attempt.filter(|attempt| attempt.current == Some((number, role))) else {
+                    return;
+                };
+                attempt.current = None;
                 match addrs {
-                    Ok(addrs) => self.dial_through(peer, role, addrs),
+                    Ok(addrs) => {
+                        let now = Instant::now();
+                        attempt.dialled = Some(now);
+                        // The next one has time until it is clear what came of this.
+                        attempt.due = attempt.due.map(|due| due.max(now + limits::DCUTR_RETRY));
+                        self.dial_through(peer, role, addrs);
+                    }
                     Err(e) => log::debug!("no direct connection to {peer} was agreed upon: {e}"),
                 }
             }
+        }
+    }
+
+    /// Whether a peer that begins is to be answered: of two that begin at the same time, the one with the greater
+    /// peer ID goes on.
+    fn gives_way_to(&self, peer: &PeerId) -> bool {
+        let current = self.holes.relayed.get(peer).and_then(|attempt| attempt.current);
+        match current {
+            None => true,
+            Some((_, Role::A)) => false,
+            Some((_, Role::B)) => self.swarm.local_peer_id() < peer,
         }
     }
 
@@ -196,11 +244,14 @@ impl Node {
         part: impl Future<Output = Result<Vec<Multiaddr>, dcutr::Error>> + Send + 'static,
     ) {
         self.holes.running += 1;
+        self.holes.begun = self.holes.begun.wrapping_add(1);
+        let number = self.holes.begun;
+        self.holes.relayed.entry(peer).or_default().current = Some((number, role));
         let tell = self.holes.tell.clone();
         let told = async move {
             let addrs = part.await;
             // The node may have ended.
-            let _ = tell.send(Agreed { peer, role, addrs }).await;
+            let _ = tell.send(Agreed { peer, number, role, addrs }).await;
         };
         self.executor.spawn(told).detach();
     }
@@ -235,13 +286,30 @@ impl Node {
     /// Where others may try to reach this node through its NAT, or inside of it.
     fn punchable(&self) -> Vec<Multiaddr> {
         let mut addrs: Vec<Multiaddr> = Vec::new();
-        let own = self.own_addresses();
-        for addr in self.holes.observed.iter().chain(&own).filter(|addr| !scope::is_circuit(addr)) {
+        let (guessed, own) = (self.guessed(), self.own_addresses());
+        let told = self.holes.observed.iter().chain(&guessed).chain(&own);
+        for addr in told.filter(|addr| !scope::is_circuit(addr)) {
             if !addrs.contains(addr) {
                 addrs.push(addr.clone());
             }
         }
         addrs.truncate(limits::DCUTR_ADDRESSES);
         addrs
+    }
+
+    /// Where TCP may be let in that nobody has seen, as all connections so far are QUIC's: many NATs leave ports
+    /// as they are (RFC 7857, section 3.1), and a peer whose firewall lets no UDP through has no other way.
+    fn guessed(&self) -> Option<Multiaddr> {
+        let is_tcp = |addr: &&Multiaddr| addr.iter().any(|part| matches!(part, Protocol::Tcp(_)));
+        let observed =
+            || self.holes.observed.iter().filter(|addr| scope::ip_of(addr).is_some_and(|ip| ip.is_ipv4()));
+        if observed().any(|addr| is_tcp(&addr)) {
+            return None;
+        }
+        let outside = observed().find_map(scope::ip_of)?;
+        let mut listeners = self.swarm.listeners().filter(|addr| !scope::is_circuit(addr) && is_tcp(addr));
+        let inside = listeners.find(|addr| scope::ip_of(addr).is_some_and(|ip| ip.is_ipv4()))?;
+        let port = inside.iter().find(|part| matches!(part, Protocol::Tcp(_)))?;
+        Some(Multiaddr::from(outside).with(port))
     }
 }

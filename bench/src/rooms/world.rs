@@ -112,8 +112,8 @@ impl World {
         if let Some(logs) = &args.logs {
             fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
         }
-        let mut lab = Lab::new()?;
-        let mut place = |name: &str, number: u8| -> Result<Place> {
+        let lab = Lab::new()?;
+        let place = |name: &str, number: u8| -> Result<Place> {
             let host = lab.host(name)?;
             // Networks of its own, which no limit for peers of one network can mistake for another's.
             let v6 = Ipv6Addr::from([0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 0]);
