@@ -37,7 +37,7 @@ class Warren:
         self.seen = []
         self.lines = queue.Queue()
         self.log = tempfile.TemporaryFile()
-        command = command + ["run", "--no-mdns", "--json", "--room", ROOM, "--nick", name]
+        command = command + ["run", "--no-mdns", "--no-portmap", "--json", "--room", ROOM, "--nick", name]
         command += ["--state-dir", state_dir]
         command += arguments
         try:

@@ -24,6 +24,7 @@ pub enum Subcommand {
     Run(Run),
     Relay(Relay),
     Id(Id),
+    Nat(Nat),
 }
 
 /// Join rooms and talk: lines you type go to the room, /help lists commands.
@@ -41,6 +42,15 @@ pub struct Run {
     /// address of a peer to connect and reconnect to; may be repeated
     #[argh(option, arg_name = "multiaddr")]
     pub bootstrap: Vec<String>,
+
+    /// host or host:port to ask by STUN how this node is seen from outside; may be repeated (default: its relays and
+    /// bootstrap nodes)
+    #[argh(option, arg_name = "host:port")]
+    pub stun_server: Vec<String>,
+
+    /// relay to be reached through when nobody can dial this node; may be repeated (default: those found)
+    #[argh(option, arg_name = "multiaddr")]
+    pub relay: Vec<String>,
 
     /// address to accept connections at; may be repeated (default: all interfaces, a free port)
     #[argh(option, arg_name = "multiaddr")]
@@ -98,6 +108,14 @@ pub struct Run {
     #[argh(switch)]
     pub tcp_only: bool,
 
+    /// no UDP: no QUIC, no STUN, no punching; the same as --tcp-only
+    #[argh(switch)]
+    pub disable_udp: bool,
+
+    /// UDP port for QUIC, STUN and punching (default: a free one)
+    #[argh(option, arg_name = "port")]
+    pub udp_port: Option<String>,
+
     /// use QUIC only
     #[argh(switch)]
     pub quic_only: bool,
@@ -110,6 +128,10 @@ pub struct Run {
     #[argh(switch)]
     pub no_mdns: bool,
 
+    /// do not ask the home router to open ports (PCP, NAT-PMP, UPnP)
+    #[argh(switch)]
+    pub no_portmap: bool,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -119,7 +141,33 @@ pub struct Run {
     pub verbose: u8,
 }
 
-/// Be a fixed point for others: a node without rooms at a fixed port. (Relaying itself is still to come.)
+/// Tell what situation this machine is in: addresses, NAT, router, and whom that lets it reach directly.
+#[derive(FromArgs, Clone, Debug, Default)]
+#[argh(subcommand, name = "nat", help_triggers("-h", "--help", "help"))]
+pub struct Nat {
+    /// host or host:port to ask by STUN how this machine is seen from outside; may be repeated
+    #[argh(option, arg_name = "host:port")]
+    pub stun_server: Vec<String>,
+
+    /// relay or other warren to ask: its /ip4/.../udp/.../quic-v1 address; may be repeated
+    #[argh(option, arg_name = "multiaddr")]
+    pub relay: Vec<String>,
+
+    /// UDP port to look from (default: a free one)
+    #[argh(option, arg_name = "port")]
+    pub udp_port: Option<String>,
+
+    /// do not ask the home router to open a port (PCP, NAT-PMP, UPnP)
+    #[argh(switch)]
+    pub no_portmap: bool,
+
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Be a fixed point for others, at a port that they can reach: they meet here, learn how they are seen from outside
+/// (STUN), and are reached through here (circuit relay v2) until there is a direct connection.
 #[derive(FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
@@ -183,6 +231,10 @@ pub struct Relay {
     #[argh(switch)]
     pub json: bool,
 
+    /// listen on IPv6 as well, which is so anyway
+    #[argh(switch)]
+    pub ipv6: bool,
+
     /// do not listen on IPv6 unless --listen says so
     #[argh(switch)]
     pub no_ipv6: bool,
@@ -190,6 +242,10 @@ pub struct Relay {
     /// do not look for peers on the local network, nor tell it of this node
     #[argh(switch)]
     pub no_mdns: bool,
+
+    /// do not ask the home router to open ports (PCP, NAT-PMP, UPnP)
+    #[argh(switch)]
+    pub no_portmap: bool,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

@@ -1,15 +1,19 @@
 //! What a node shall do, valid by construction: words go in, a [`Config`] or one clear error comes out.
 
+mod file;
+
 use std::{
-    env, fs,
-    io::Read,
+    env,
     path::{Path, PathBuf},
 };
 
-use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
+use self::file::{merge_relay, merge_run, with_file};
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
+#[cfg(feature = "stun")]
+use crate::nat::stun::{NameError as StunNameError, ServerName};
 use crate::{
     cli,
     discovery::scope::{self, Prefix, PrefixError},
@@ -27,6 +31,11 @@ pub struct Config {
     pub carriers: Carriers,
     /// Whom to connect and reconnect to.
     pub bootstrap: Vec<Multiaddr>,
+    /// Whom to ask how this node is seen from outside, beside its relays and bootstrap nodes.
+    #[cfg(feature = "stun")]
+    pub stun_servers: Vec<ServerName>,
+    /// Relays to be reached through, with their addresses.
+    pub relays: Vec<(PeerId, Multiaddr)>,
     /// Addresses of ours that only the operator knows.
     pub external: Vec<Multiaddr>,
     /// Rooms to join; the first is where a message without a room goes.
@@ -38,6 +47,9 @@ pub struct Config {
     /// The DHT to find members of rooms in, if any.
     #[cfg(feature = "kad")]
     pub dht: Option<Dht>,
+    /// Whether to ask the router for ports.
+    #[cfg(feature = "portmap")]
+    pub portmap: bool,
     /// Nobody is dialled who was not named.
     pub no_discovery: bool,
     /// The node is there for others.
@@ -88,6 +100,21 @@ pub struct IdConfig {
     pub json: bool,
 }
 
+/// `warren nat`, checked.
+#[cfg(feature = "stun")]
+#[derive(Debug)]
+pub struct NatConfig {
+    /// Whom to ask.
+    pub servers: Vec<ServerName>,
+    /// Where to look from.
+    pub listen: Vec<Multiaddr>,
+    /// Whether to ask the router for a port.
+    #[cfg(feature = "portmap")]
+    pub portmap: bool,
+    /// JSON instead of lines.
+    pub json: bool,
+}
+
 /// A word that cannot be used. Every one quotes the word and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -99,6 +126,12 @@ pub enum ConfigError {
     Name(#[from] NameError),
     #[error("--{option} '{word}' is no number from {least} to {most}")]
     Number { option: &'static str, word: String, least: u64, most: u64 },
+    #[cfg(feature = "stun")]
+    #[error("--stun-server {0}")]
+    Stun(#[from] StunNameError),
+    #[cfg(not(feature = "stun"))]
+    #[error("--stun-server '{0}' cannot be used: this warren was built without STUN; leave it out")]
+    NoStun(String),
     #[error("--lan {0}")]
     Lan(#[from] PrefixError),
     #[error("--dht '{word}' is not known; say {known}")]
@@ -165,6 +198,35 @@ impl IdConfig {
     }
 }
 
+#[cfg(feature = "stun")]
+impl NatConfig {
+    /// `warren nat`.
+    pub fn new(words: cli::Nat) -> Result<Self, ConfigError> {
+        let mut servers = stun_servers(&words.stun_server)?;
+        let udp = |addr: &Multiaddr| match addr.iter().collect::<Vec<_>>()[..] {
+            [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(port), ..] if port > 0 => Ok(()),
+            _ => Err("only a relay at an IP address and a UDP port can be asked"),
+        };
+        for addr in addresses("relay", &words.relay, udp)? {
+            if let (Some(ip), Some(Protocol::Udp(port))) = (scope::ip_of(&addr), addr.iter().nth(1)) {
+                servers.push(ServerName { host: ip.to_string(), port });
+            }
+        }
+        at_most("stun-server", servers.len(), limits::STUN_SERVER_NAMES)?;
+        let port = match &words.udp_port {
+            Some(word) => number("udp-port", word, 1, u16::MAX.into())? as u16,
+            None => 0,
+        };
+        Ok(Self {
+            servers,
+            listen: crate::survey::everywhere(port),
+            #[cfg(feature = "portmap")]
+            portmap: !words.no_portmap,
+            json: words.json,
+        })
+    }
+}
+
 /// The port of `warren relay`, the one that libp2p programs use by habit.
 const RELAY_PORT: u16 = 4001;
 
@@ -193,6 +255,7 @@ fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         json: words.json,
         no_ipv6: words.no_ipv6,
         no_mdns: words.no_mdns,
+        no_portmap: words.no_portmap,
         verbose: words.verbose,
         ..cli::Run::default()
     };
@@ -211,44 +274,35 @@ fn check_run(
     default_rooms: &[&str],
     relay_port: Option<u16>,
 ) -> Result<Config, ConfigError> {
-    let carriers = carriers(words.tcp_only, words.quic_only)?;
+    let carriers = carriers(words.tcp_only || words.disable_udp, words.quic_only)?;
+    let udp_port = udp_port(&words, carriers)?;
     let listen = match words.listen.is_empty() {
-        true => everywhere(relay_port.unwrap_or(0), !words.no_ipv6, carriers),
+        true => everywhere(relay_port.unwrap_or(0), udp_port, !words.no_ipv6, carriers),
         false => addresses("listen", &words.listen, |addr| listenable(addr, carriers))?,
     };
-    let mut rooms = Vec::new();
-    let names: Vec<&str> = match words.room.is_empty() {
-        true => default_rooms.to_vec(),
-        false => words.room.iter().map(String::as_str).collect(),
-    };
-    for name in names {
-        let room: Room = name.parse()?;
-        if !rooms.contains(&room) {
-            rooms.push(room);
-        }
-    }
-    at_most("room", rooms.len(), limits::ROOMS)?;
-    at_most("publish", words.publish.len(), limits::PUBLISH_AT_START)?;
-    for text in &words.publish {
-        if text.is_empty() {
-            return Err(ConfigError::Empty("publish"));
-        }
-        if text.len() > limits::TEXT_BYTES {
-            return Err(ConfigError::PublishTooLong(text.len()));
-        }
-    }
+    let rooms = rooms(&words.room, default_rooms)?;
+    check_publish(&words.publish)?;
     let state_dir = path("state-dir", words.state_dir)?;
     let identity = identity_source(words.identity, words.secret_key_seed, state_dir.clone())?;
     #[cfg(not(feature = "kad"))]
     if let Some(word) = words.dht.filter(|word| word != "off") {
         return Err(ConfigError::NoDht(word));
     }
+    #[cfg(not(feature = "stun"))]
+    if let Some(word) = words.stun_server.into_iter().next() {
+        return Err(ConfigError::NoStun(word));
+    }
     // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
     let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
+    #[cfg(feature = "portmap")]
+    let portmap = !words.no_portmap && !listen.iter().all(is_loopback);
     Ok(Config {
         listen,
         carriers,
         bootstrap: addresses("bootstrap", &words.bootstrap, dialable)?,
+        #[cfg(feature = "stun")]
+        stun_servers: stun_servers(&words.stun_server)?,
+        relays: relays(&words.relay)?,
         external: addresses("external", &words.external, dialable)?,
         lan: lan(&words.lan)?,
         #[cfg(feature = "kad")]
@@ -265,100 +319,10 @@ fn check_run(
         json: words.json,
         plain: words.plain,
         mdns,
+        #[cfg(feature = "portmap")]
+        portmap,
         verbosity: words.verbose,
     })
-}
-
-/// Reads a file of options, one a line, and lays the command line's words over them. Each line is checked by
-/// itself with `check`, so that what is wrong has a line number.
-fn with_file<T: argh::FromArgs + Default + Clone>(
-    words: T,
-    file: &Path,
-    merge: fn(T, T) -> T,
-    check: fn(T) -> Result<Config, ConfigError>,
-) -> Result<T, ConfigError> {
-    let error = |why: String| ConfigError::File { file: file.into(), why };
-    let opened = fs::File::open(file).map_err(|e| error(e.to_string()))?;
-    let mut text = String::new();
-    let read = opened.take(limits::CONFIG_FILE_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|e| error(e.to_string()))?;
-    if text.len() as u64 > limits::CONFIG_FILE_BYTES {
-        return Err(error(format!("it has more than {} bytes", limits::CONFIG_FILE_BYTES)));
-    }
-    let mut from_file = T::default();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let at = |why| ConfigError::Line { file: file.into(), line: number + 1, why };
-        if line.trim_start_matches("--").split_whitespace().next() == Some("config") {
-            return Err(at("'config' cannot stand in a file; put all options into one".into()));
-        }
-        let options: T = cli::parse_line(line).map_err(at)?;
-        check(options.clone()).map_err(|e| at(e.to_string()))?;
-        // A later line goes before an earlier one, as it would on the command line.
-        from_file = merge(options, from_file);
-    }
-    Ok(merge(words, from_file))
-}
-
-/// `first` where it says something, else `then`. What may be repeated adds up, `then` in front: so lines of
-/// a file keep their order, and those of the command line follow.
-fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
-    cli::Run {
-        room: list(first.room, then.room),
-        nick: first.nick.or(then.nick),
-        bootstrap: list(first.bootstrap, then.bootstrap),
-        listen: list(first.listen, then.listen),
-        external: list(first.external, then.external),
-        lan: list(first.lan, then.lan),
-        dht: first.dht.or(then.dht),
-        no_discovery: first.no_discovery || then.no_discovery,
-        identity: first.identity.or(then.identity),
-        identity_out: first.identity_out.or(then.identity_out),
-        secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
-        state_dir: first.state_dir.or(then.state_dir),
-        publish: list(first.publish, then.publish),
-        no_stdin: first.no_stdin || then.no_stdin,
-        json: first.json || then.json,
-        plain: first.plain || then.plain,
-        tcp_only: first.tcp_only || then.tcp_only,
-        quic_only: first.quic_only || then.quic_only,
-        no_ipv6: first.no_ipv6 || then.no_ipv6,
-        no_mdns: first.no_mdns || then.no_mdns,
-        config: first.config.or(then.config),
-        verbose: first.verbose.max(then.verbose),
-    }
-}
-
-fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
-    cli::Relay {
-        port: first.port.or(then.port),
-        listen: list(first.listen, then.listen),
-        bootstrap: list(first.bootstrap, then.bootstrap),
-        room: list(first.room, then.room),
-        nick: first.nick.or(then.nick),
-        external: list(first.external, then.external),
-        lan: list(first.lan, then.lan),
-        dht: first.dht.or(then.dht),
-        no_discovery: first.no_discovery || then.no_discovery,
-        identity: first.identity.or(then.identity),
-        identity_out: first.identity_out.or(then.identity_out),
-        secret_key_seed: first.secret_key_seed.or(then.secret_key_seed),
-        state_dir: first.state_dir.or(then.state_dir),
-        no_stdin: first.no_stdin || then.no_stdin,
-        json: first.json || then.json,
-        no_ipv6: first.no_ipv6 || then.no_ipv6,
-        no_mdns: first.no_mdns || then.no_mdns,
-        config: first.config.or(then.config),
-        verbose: first.verbose.max(then.verbose),
-    }
-}
-
-fn list(first: Vec<String>, mut then: Vec<String>) -> Vec<String> {
-    then.extend(first);
-    then
 }
 
 fn carriers(tcp_only: bool, quic_only: bool) -> Result<Carriers, ConfigError> {
@@ -374,7 +338,7 @@ fn carriers(tcp_only: bool, quic_only: bool) -> Result<Carriers, ConfigError> {
 }
 
 /// All interfaces. Without a port the system picks a free one per family and carrier.
-fn everywhere(port: u16, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
+fn everywhere(port: u16, udp_port: Option<u16>, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
     let v4 = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into()));
     let v6 = Multiaddr::empty().with(Protocol::Ip6([0u16; 8].into()));
     let mut addrs = Vec::new();
@@ -383,7 +347,7 @@ fn everywhere(port: u16, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
             addrs.push(ip.clone().with(Protocol::Tcp(port)));
         }
         if carriers.has_quic() {
-            addrs.push(ip.with(Protocol::Udp(port)).with(Protocol::QuicV1));
+            addrs.push(ip.with(Protocol::Udp(udp_port.unwrap_or(port))).with(Protocol::QuicV1));
         }
     }
     addrs
@@ -485,6 +449,65 @@ fn identity_source(
         Some(dir) => IdentitySource::State(dir.join("identity.key")),
         None => IdentitySource::Temporary,
     })
+}
+
+#[cfg(feature = "stun")]
+fn stun_servers(words: &[String]) -> Result<Vec<ServerName>, ConfigError> {
+    at_most("stun-server", words.len(), limits::STUN_SERVER_NAMES)?;
+    words.iter().map(|word| Ok(word.parse()?)).collect()
+}
+
+fn relays(words: &[String]) -> Result<Vec<(PeerId, Multiaddr)>, ConfigError> {
+    let with_peer = |addr: &Multiaddr| match addr.iter().last() {
+        Some(Protocol::P2p(_)) => dialable(addr),
+        _ => Err("it must end with /p2p/PEER: whoever answers there would read who talks with whom"),
+    };
+    let addrs = addresses("relay", words, with_peer)?;
+    let peer = |addr: Multiaddr| match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => Some((peer, addr)),
+        _ => None,
+    };
+    Ok(addrs.into_iter().filter_map(peer).collect())
+}
+
+/// The UDP port to listen at, if it is chosen.
+fn udp_port(words: &cli::Run, carriers: Carriers) -> Result<Option<u16>, ConfigError> {
+    let Some(word) = &words.udp_port else { return Ok(None) };
+    let without = if words.tcp_only { "tcp-only" } else { "disable-udp" };
+    match (carriers.has_quic(), words.listen.is_empty()) {
+        (false, _) => Err(ConfigError::Conflict("udp-port", without)),
+        (true, false) => Err(ConfigError::Conflict("udp-port", "listen")),
+        (true, true) => Ok(Some(number("udp-port", word, 1, u16::MAX.into())? as u16)),
+    }
+}
+
+fn rooms(words: &[String], default: &[&str]) -> Result<Vec<Room>, ConfigError> {
+    let mut rooms = Vec::new();
+    let names: Vec<&str> = match words.is_empty() {
+        true => default.to_vec(),
+        false => words.iter().map(String::as_str).collect(),
+    };
+    for name in names {
+        let room: Room = name.parse()?;
+        if !rooms.contains(&room) {
+            rooms.push(room);
+        }
+    }
+    at_most("room", rooms.len(), limits::ROOMS)?;
+    Ok(rooms)
+}
+
+fn check_publish(texts: &[String]) -> Result<(), ConfigError> {
+    at_most("publish", texts.len(), limits::PUBLISH_AT_START)?;
+    for text in texts {
+        if text.is_empty() {
+            return Err(ConfigError::Empty("publish"));
+        }
+        if text.len() > limits::TEXT_BYTES {
+            return Err(ConfigError::PublishTooLong(text.len()));
+        }
+    }
+    Ok(())
 }
 
 /// The address book belongs to an identity: beside the key, unless a directory was named for all that is kept.

@@ -12,7 +12,10 @@ pub mod face;
 pub mod files;
 pub mod identity;
 pub mod limits;
+pub mod nat;
 pub mod node;
 pub mod program;
 pub mod rooms;
+#[cfg(feature = "stun")]
+pub mod survey;
 pub mod transport;

@@ -4,11 +4,12 @@
 //! may use a quarter. Where two bounds depend on each other a `const` assertion below says how.
 
 mod discovery;
+mod nat;
 mod transport;
 
 use std::time::Duration;
 
-pub use self::{discovery::*, transport::*};
+pub use self::{discovery::*, nat::*, transport::*};
 
 // ---- rooms and messages -------------------------------------------------------------------------
 
@@ -45,8 +46,17 @@ const _: () = assert!(GOSSIP_RPC_BYTES >= 3 * ENVELOPE_BYTES);
 /// can check this is 10,000 ids, about 1.5 MB. What comes back later meets [`REPLAY_WINDOW`].
 pub const GOSSIP_SEEN_TTL: Duration = Duration::from_secs(20);
 
-/// Heartbeats (1 s) that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept.
-pub const GOSSIP_HISTORY: usize = 3;
+/// Between two heartbeats of gossipsub, each of which wakes the node. They repair meshes and offer messages
+/// to those outside of them (IHAVE), so who missed one gets it this much later. New members are grafted at
+/// once.
+pub const GOSSIP_HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// Before the first heartbeat: a newcomer's mesh is repaired early.
+pub const GOSSIP_FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Heartbeats that gossipsub keeps whole messages for, to answer IWANT and to forward what we accept: 2 to 4
+/// s.
+pub const GOSSIP_HISTORY: usize = 2;
 
 /// Messages waiting for one peer. A full queue is the publisher's back-pressure: 512 chat lines of about
 /// 350 bytes are 180 kB, and 512 of the largest 9 MB, the most that one stuck peer can make us hold.
@@ -78,10 +88,10 @@ pub const CLOCK_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a member repeats that it is there: 30 quiet members cost a node about 5 kB a minute.
-pub const PRESENCE_REPEAT: Duration = Duration::from_secs(5 * 60);
+pub const PRESENCE_REPEAT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a member that is no neighbour may be silent: two announcements may get lost.
-pub const MEMBER_SILENCE: Duration = Duration::from_secs(16 * 60);
+pub const MEMBER_SILENCE: Duration = Duration::from_secs(32 * 60);
 
 /// About how many members answer a newcomer, so that a large room does not answer with a storm.
 pub const PRESENCE_ANSWERS: usize = 16;
@@ -99,8 +109,9 @@ const _: () = assert!(MEMBER_SILENCE.as_secs() > 3 * PRESENCE_REPEAT.as_secs());
 /// Connections that are established at once, in both directions. At about 80 kB each: 8 MB.
 pub const CONNECTIONS: u32 = 100;
 
-/// Connections to one peer: two happen when both dial at the same time.
-pub const CONNECTIONS_PER_PEER: u32 = 2;
+/// Connections to one peer: two happen when both dial at the same time, as many through relays, and a direct one
+/// that comes of it may be two as well.
+pub const CONNECTIONS_PER_PEER: u32 = 5;
 
 /// How long two connections to one peer are left alone: identify and the exchange of subscriptions are done
 /// by then.
@@ -109,6 +120,13 @@ pub const SURPLUS_GRACE: Duration = Duration::from_secs(5);
 /// How long no message must have come or gone before the worse of two connections is closed: longer than any
 /// message is under way.
 pub const SURPLUS_QUIET: Duration = Duration::from_secs(2);
+
+/// A peer that dials us after we have been connected for so long has lost its end of the connection. Unit: time.
+///
+/// Two that dial each other at the same time get two connections within the time that a dial may take.
+pub const SECOND_LIFE: Duration = Duration::from_secs(15);
+
+const _: () = assert!(SECOND_LIFE.as_millis() > TCP_DIAL_TIMEOUT.as_millis());
 
 /// Inbound connections still in their handshake.
 pub const PENDING_INBOUND: u32 = 32;
@@ -133,10 +151,11 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// idle and wanted, and [`CONNECTIONS`] bounds what others can make us keep.
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Between two pings on a connection. libp2p's ping keeps the first failure to itself, waits this long again,
-/// and then asks for a new stream, for which the swarm gives it [`PING_STREAM`]. So a link that dies right
-/// after a pong is noticed within 7 + 5 + 7 + 10 = 29 s.
-pub const PING_INTERVAL: Duration = Duration::from_secs(7);
+/// Between two pings on a connection, the first of which comes at once and tells the round-trip time. Dead
+/// links are the transports' business, see [`DEAD_LINK`]; later pings are for a peer whose machine lives, and
+/// acknowledges what TCP brings, while its program stands still. With the pong and what QUIC adds, each wakes
+/// either end three times, so they are rare.
+pub const PING_INTERVAL: Duration = Duration::from_secs(120);
 
 /// How long a ping may take.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,11 +163,17 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long opening a stream may take; libp2p-swarm's default, which the ping protocol does not change.
 pub const PING_STREAM: Duration = Duration::from_secs(10);
 
-/// What a person can count on: a dead link is noticed within this.
+/// What a person can count on: a link that was cut is noticed within this, and so is a peer whose machine is
+/// gone.
 pub const DEAD_LINK: Duration = Duration::from_secs(30);
 
+/// Likewise: a peer that stands still behind a link that lives is noticed within this, with QUIC within
+/// [`DEAD_LINK`]. libp2p's ping keeps the first failure to itself, waits for [`PING_INTERVAL`] again, and
+/// then asks for a new stream, for which the swarm gives it [`PING_STREAM`].
+pub const HUNG_PEER: Duration = Duration::from_secs(260);
+
 const _: () = assert!(
-    2 * PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs() + PING_STREAM.as_secs() < DEAD_LINK.as_secs()
+    2 * PING_INTERVAL.as_secs() + PING_TIMEOUT.as_secs() + PING_STREAM.as_secs() < HUNG_PEER.as_secs()
 );
 
 /// Between two identify exchanges on a long-lived connection; changes of address are pushed at once.

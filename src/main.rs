@@ -30,7 +30,8 @@ fn main() -> ExitCode {
         Some(Subcommand::Run(words)) => program::run(words),
         Some(Subcommand::Relay(words)) => program::relay(words),
         Some(Subcommand::Id(words)) => program::id(words),
-        None => return usage("a subcommand is missing: run, relay or id; see 'warren --help'"),
+        Some(Subcommand::Nat(words)) => program::nat(words),
+        None => return usage("a subcommand is missing: run, relay, id or nat; see 'warren --help'"),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,8 +7,16 @@ pub mod crowd;
 mod feed;
 pub mod gate;
 mod gossip;
+mod holes;
 mod links;
+#[cfg(feature = "stun")]
+mod outside;
 pub mod peers;
+#[cfg(feature = "portmap")]
+mod ports;
+#[cfg(feature = "stun")]
+mod punches;
+mod reach;
 mod wishes;
 
 pub use feed::Item;
@@ -21,8 +29,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use async_io::Timer;
 use futures::StreamExt;
+use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     identity::Keypair,
@@ -35,19 +43,25 @@ use self::{
     behaviour::{Again, Behaviour, BehaviourEvent},
     company::Company,
     gossip::Outgoing,
+    holes::Holes,
     links::Links,
     peers::Bootstraps,
 };
+#[cfg(feature = "stun")]
+use self::{outside::Outside, punches::Punches};
+#[cfg(feature = "stun")]
+use crate::nat::stun;
 use crate::{
     config::Config,
     limits,
+    nat::relays::Relays,
     rooms::{
         Nick, Room,
         clock::Clock,
         members::{Announcer, Members},
         replay::{Replay, Seen},
     },
-    transport,
+    transport::{self, Built},
 };
 
 /// A node. Made by [`Node::new`], consumed by [`Node::run`].
@@ -65,6 +79,17 @@ pub struct Node {
     bootstraps: Bootstraps,
     links: Links,
     company: Company,
+    relays: Relays,
+    holes: Holes,
+    #[cfg(feature = "stun")]
+    outside: Outside,
+    #[cfg(feature = "stun")]
+    punches: Punches,
+    #[cfg(feature = "portmap")]
+    ports: ports::Ports,
+    executor: Arc<Executor<'static>>,
+    /// The node is there for others, at an address that they know.
+    is_relay: bool,
     inbox: Inbox,
     /// A message that no peer's queue had place for, and those that must come after it. While there is one,
     /// no further commands are taken: that is the publisher's back-pressure.
@@ -79,7 +104,7 @@ pub struct Node {
     stats: Stats,
     started: Instant,
     /// Fires when [`Self::next_due`] says so.
-    timer: Timer,
+    timer: Delay,
     /// What `timer` is set to.
     timer_due: Option<Instant>,
     /// When the members of all rooms are looked through for the silent.
@@ -110,6 +135,13 @@ enum Turn {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Request(Request),
     Saved(io::Result<()>),
+    Hole(holes::Turn),
+    #[cfg(feature = "stun")]
+    Stun(stun::driver::Event),
+    #[cfg(feature = "stun")]
+    Punch(punches::Turn),
+    #[cfg(feature = "portmap")]
+    Port(crate::nat::portmap::Event),
     Timer,
 }
 
@@ -121,12 +153,26 @@ impl Node {
         executor: Arc<Executor<'static>>,
     ) -> Result<(Self, Handle), StartError> {
         let peer = key.public().to_peer_id();
-        let (transport, driver) =
+        let built =
             transport::build(&key, config.carriers).map_err(|e| StartError::Transport(e.to_string()))?;
+        #[cfg(feature = "stun")]
+        let (stun, knock) = built.side.map(|side| (side.stun, side.punch)).unzip();
+        #[cfg(feature = "stun")]
+        let outside = Outside::new(config, stun, &executor);
+        let Built { transport, driver, relay, .. } = built;
         executor.spawn(driver).detach();
+        let streams = libp2p_stream::Behaviour::new();
+        let holes =
+            Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "stun")]
+        let punches = Punches::new(streams.new_control(), knock)
+            .ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "portmap")]
+        let ports = ports::Ports::new(config, &executor);
         let again = Again::default();
-        let behaviour = Behaviour::new(&key, config, &again).map_err(StartError::Gossip)?;
-        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
+        let behaviour = Behaviour::new(&key, config, relay, streams, &again).map_err(StartError::Gossip)?;
+        let tasks = executor.clone();
+        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| tasks.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS);
@@ -152,6 +198,16 @@ impl Node {
             bootstraps: Bootstraps::new(others.cloned(), now),
             links: Links::default(),
             company: Company::new(config, peer, now),
+            relays: Relays::new(config.relays.iter().cloned(), now),
+            holes,
+            #[cfg(feature = "stun")]
+            outside,
+            #[cfg(feature = "stun")]
+            punches,
+            #[cfg(feature = "portmap")]
+            ports,
+            executor,
+            is_relay: config.is_relay,
             inbox,
             outgoing: None,
             again,
@@ -160,7 +216,7 @@ impl Node {
             feed,
             stats: Stats::default(),
             started: now,
-            timer: Timer::never(),
+            timer: Delay::never(),
             timer_due: None,
             expire_due: now + limits::PRESENCE_REPEAT,
         };
@@ -188,6 +244,13 @@ impl Node {
                     self.on_request(request);
                 }
                 Some(Turn::Saved(result)) => self.on_saved(result),
+                Some(Turn::Hole(turn)) => self.on_hole(turn),
+                #[cfg(feature = "stun")]
+                Some(Turn::Stun(event)) => self.on_stun(event),
+                #[cfg(feature = "stun")]
+                Some(Turn::Punch(turn)) => self.on_punch(turn),
+                #[cfg(feature = "portmap")]
+                Some(Turn::Port(event)) => self.on_port(event),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -204,12 +267,9 @@ impl Node {
         let due = self.next_due();
         if due != self.timer_due {
             self.timer_due = due;
-            match due {
-                Some(at) => self.timer.set_at(at),
-                None => self.timer = Timer::never(),
-            }
+            self.timer.set(due);
         }
-        let Self { swarm, inbox, timer, timer_due, outgoing, company, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, company, holes, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
             match outgoing.is_some() {
@@ -223,9 +283,24 @@ impl Node {
             Some(Turn::Timer)
         };
         let saved = async { Some(Turn::Saved(company.saved().await)) };
+        let hole = async { Some(Turn::Hole(holes.turn().await)) };
+        #[cfg(feature = "stun")]
+        let (outside, punches) = (&mut self.outside, &mut self.punches);
+        #[cfg(feature = "stun")]
+        let hole = future::or(hole, async { Some(Turn::Stun(outside.seen().await)) });
+        #[cfg(feature = "stun")]
+        let hole = future::or(hole, async { Some(Turn::Punch(punches.turn().await)) });
+        #[cfg(feature = "portmap")]
+        let ports = &mut self.ports;
+        #[cfg(feature = "portmap")]
+        let hole = future::or(hole, async { Some(Turn::Port(ports.next().await)) });
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
-        future::or(stop, future::race(swarm, future::race(request, future::or(timer, saved)))).await
+        future::or(
+            stop,
+            future::race(swarm, future::race(request, future::or(timer, future::or(saved, hole)))),
+        )
+        .await
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -236,6 +311,8 @@ impl Node {
             .chain(self.bootstraps.next_due())
             .chain(self.links.next_due())
             .chain(self.company.next_due())
+            .chain(self.relays.next_due())
+            .chain(self.holes.next_due())
             .chain([self.expire_due])
             .min()
     }
@@ -245,6 +322,8 @@ impl Node {
         self.dial_bootstraps(now);
         self.close_surplus(now);
         self.keep_company(now);
+        self.keep_reservations(now);
+        self.make_holes(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {
@@ -258,6 +337,7 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.on_relay(event),
             #[cfg(feature = "kad")]
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             #[cfg(feature = "mdns")]
@@ -329,6 +409,8 @@ impl Node {
     /// Says goodbye, closes all connections, and tells the faces. Takes [`limits::GOODBYE`] at the most.
     async fn end(mut self, quit: Option<Request>) {
         self.save_at_end().await;
+        #[cfg(feature = "portmap")]
+        self.ports.close().await;
         let deadline = Instant::now() + limits::GOODBYE;
         self.say_goodbye();
         // What is still queued goes out first: nothing tells when it has, so the network gets half the time.
@@ -353,7 +435,7 @@ impl Node {
 
     /// Lets the swarm work until `done` or the deadline.
     async fn drive(&mut self, deadline: Instant, done: impl Fn(&Self) -> bool) {
-        let mut timer = Timer::at(deadline);
+        let mut timer = Delay::at(deadline);
         while !done(self) {
             let swarm = async { Some(self.swarm.select_next_some().await) };
             let late = async {

@@ -2,9 +2,9 @@
 
 use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
-use async_io::Timer;
 use async_signal::{Signal, Signals};
 use futures::StreamExt;
+use futures_timer::Delay;
 use libp2p::identity::Keypair;
 use rustix::fs::FlockOperation;
 use smol::{Executor, future};
@@ -20,6 +20,8 @@ use crate::{
     limits,
     node::{Node, StartError, api::Handle},
 };
+#[cfg(feature = "stun")]
+use crate::{config::NatConfig, survey};
 
 /// Why the program ends without success.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,8 @@ pub enum Failure {
     Start(#[from] StartError),
     #[error("standard input or output failed: {0}")]
     Stdio(io::Error),
+    #[error("the situation of this machine cannot be found out: {0}")]
+    Survey(String),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
 }
@@ -74,6 +78,27 @@ pub fn id(words: cli::Id) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `warren nat`.
+#[cfg(feature = "stun")]
+pub fn nat(words: cli::Nat) -> Result<(), Failure> {
+    let config = NatConfig::new(words)?;
+    start_log(0);
+    let executor = Executor::new();
+    let found = futures_timer::block_on(executor.run(survey::look(&config, &executor)));
+    let found = found.map_err(Failure::Survey)?;
+    match config.json {
+        true => println!("{}", json::survey(&found)),
+        false => print!("{found}"),
+    }
+    Ok(())
+}
+
+/// `warren nat`, in a build that cannot.
+#[cfg(not(feature = "stun"))]
+pub fn nat(_: cli::Nat) -> Result<(), Failure> {
+    Err(Failure::Survey("this warren was built without STUN".into()))
+}
+
 fn node(mut config: Config) -> Result<(), Failure> {
     start_log(config.verbosity);
     // Held until the end: it keeps a second node from being the same peer.
@@ -89,7 +114,6 @@ fn node(mut config: Config) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Int, Signal::Term]).map_err(Failure::Signals)?;
     let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
     let output = Output::stdout().map_err(Failure::Stdio)?;
-    executor.spawn(futures_timer::drive()).detach();
     let (node, handle) = Node::new(&config, key, executor.clone())?;
     let events = handle.listen();
     let stop = stop_on_signal(signals, handle.clone());
@@ -99,7 +123,7 @@ fn node(mut config: Config) -> Result<(), Failure> {
             false => repl::run(handle, events, input, output).await,
         }
     };
-    future::block_on(executor.run(until_the_end(node, face, stop)))
+    futures_timer::block_on(executor.run(until_the_end(node, face, stop)))
 }
 
 /// Runs the node beside its face. The face may take a little longer, to write the last events; if it ends
@@ -126,7 +150,7 @@ async fn until_the_end(
             ended = Some(result);
         } else {
             let late = async {
-                Timer::after(limits::GOODBYE).await;
+                Delay::new(limits::GOODBYE).await;
                 Ok(())
             };
             ended.get_or_insert(future::or(&mut face, late).await);

@@ -11,6 +11,9 @@ mod listeners;
 pub(crate) mod netlink;
 #[cfg(feature = "quic")]
 pub mod quic;
+mod readiness;
+#[cfg(feature = "portmap")]
+pub(crate) mod routes;
 pub mod tcp;
 
 pub use netlink::on_link;
@@ -18,9 +21,13 @@ pub use netlink::on_link;
 use futures::future::BoxFuture;
 use libp2p::{
     PeerId, Transport as _,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, OptionalTransport},
+        upgrade::Version,
+    },
     identity::Keypair,
-    noise, yamux,
+    noise, relay, yamux,
 };
 
 use crate::limits;
@@ -59,55 +66,85 @@ pub enum BuildError {
     Quic(#[from] quic::Error),
 }
 
-/// TCP with Noise XX and yamux, and QUIC, with names resolved before dialling where this build can do that.
-///
-/// Comes with a future that has to run beside the swarm.
-pub fn build(
-    key: &Keypair,
-    carriers: Carriers,
-) -> Result<(Authenticated, BoxFuture<'static, ()>), BuildError> {
-    let (transport, driver) = stack(key, carriers)?;
-    #[cfg(feature = "dns")]
-    let transport = dns::Transport::system(transport);
+/// A transport, and what has to be taken care of beside it.
+pub struct Built {
+    pub transport: Authenticated,
+    /// Moves the bytes; has to run beside the swarm.
+    pub driver: BoxFuture<'static, ()>,
+    /// The half of connections through relays that belongs into the swarm's behaviour. Without it nothing is
+    /// dialled through a relay, and nobody may listen at one.
+    pub relay: relay::client::Behaviour,
+    /// What comes to the sockets of QUIC beside QUIC, if there are such.
     #[cfg(feature = "quic")]
-    let transport = head_start::HeadStart::new(transport, limits::QUIC_HEAD_START);
-    Ok((transport.boxed(), driver))
+    pub side: Option<Side>,
 }
 
-/// QUIC beside TCP.
+/// The datagrams beside QUIC.
 #[cfg(feature = "quic")]
-fn stack(key: &Keypair, carriers: Carriers) -> Result<(Authenticated, BoxFuture<'static, ()>), BuildError> {
-    use futures::FutureExt;
-    use libp2p::core::transport::OptionalTransport;
+pub struct Side {
+    pub stun: quic::Datagrams,
+    pub punch: quic::Datagrams,
+}
 
-    let (quic, driver) = match carriers.has_quic() {
-        true => {
-            let (quic, driver) = quic::Transport::new(key)?;
-            (OptionalTransport::some(quic), driver.boxed())
-        }
-        false => (OptionalTransport::none(), futures::future::ready(()).boxed()),
-    };
-    let quic = quic.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+/// TCP with Noise XX and yamux, QUIC, and connections through relays, with names resolved before dialling where
+/// this build can do that.
+pub fn build(key: &Keypair, carriers: Carriers) -> Result<Built, BuildError> {
+    let (circuits, relay) = relay::client::new(key.public().to_peer_id());
+    let circuits = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(muxing())
+        .timeout(limits::HANDSHAKE_TIMEOUT)
+        .boxed();
     let tcp = match carriers.has_tcp() {
         true => OptionalTransport::some(tcp_stack(key)?),
         false => OptionalTransport::none(),
     };
-    let both = quic.or_transport(tcp).map(|output, _| output.into_inner());
-    Ok((both.boxed(), driver))
+    let transport = circuits.or_transport(tcp).map(|output, _| output.into_inner()).boxed();
+    #[cfg(feature = "quic")]
+    let (transport, driver, side) = with_quic(key, carriers, transport)?;
+    #[cfg(not(feature = "quic"))]
+    let driver = Box::pin(futures::future::ready(()));
+    #[cfg(feature = "dns")]
+    let transport = dns::Transport::system(transport);
+    #[cfg(feature = "quic")]
+    let transport = head_start::HeadStart::new(transport, limits::QUIC_HEAD_START);
+    Ok(Built {
+        transport: transport.boxed(),
+        driver,
+        relay,
+        #[cfg(feature = "quic")]
+        side,
+    })
 }
 
-#[cfg(not(feature = "quic"))]
-fn stack(key: &Keypair, _: Carriers) -> Result<(Authenticated, BoxFuture<'static, ()>), BuildError> {
-    Ok((tcp_stack(key)?, Box::pin(futures::future::ready(()))))
+#[cfg(feature = "quic")]
+fn with_quic(
+    key: &Keypair,
+    carriers: Carriers,
+    others: Authenticated,
+) -> Result<(Authenticated, BoxFuture<'static, ()>, Option<Side>), BuildError> {
+    if !carriers.has_quic() {
+        return Ok((others, Box::pin(futures::future::ready(())), None));
+    }
+    let (quic, driver) = quic::Transport::new(key)?;
+    let side = Side { stun: quic.datagrams(quic::Kind::Stun), punch: quic.datagrams(quic::Kind::Punch) };
+    let quic = quic.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let all = quic.or_transport(others).map(|output, _| output.into_inner());
+    Ok((all.boxed(), Box::pin(driver), Some(side)))
 }
 
 fn tcp_stack(key: &Keypair) -> Result<Authenticated, noise::Error> {
-    let mut muxing = yamux::Config::default();
-    muxing.set_max_num_streams(limits::YAMUX_STREAMS);
     Ok(tcp::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(muxing)
+        .multiplex(muxing())
         .timeout(limits::HANDSHAKE_TIMEOUT)
         .boxed())
+}
+
+fn muxing() -> yamux::Config {
+    let mut muxing = yamux::Config::default();
+    muxing.set_max_num_streams(limits::YAMUX_STREAMS);
+    muxing
 }

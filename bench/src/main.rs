@@ -3,13 +3,16 @@
 mod footprint;
 mod gossip;
 mod interop;
+mod lab;
 mod lan;
 mod link;
 mod mesh;
+mod nat;
 mod node;
 mod process;
 mod program;
 mod relay;
+mod rooms;
 mod scratch;
 mod table;
 mod tally;
@@ -33,6 +36,8 @@ enum Command {
     Footprint(footprint::Args),
     Interop(interop::Args),
     Link(link::Args),
+    Nat(nat::Args),
+    Rooms(rooms::Args),
     Transport(transport::Args),
 }
 
@@ -43,6 +48,8 @@ fn main() -> ExitCode {
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),
         Command::Link(args) => link::run(args),
+        Command::Nat(args) => nat::run(args),
+        Command::Rooms(args) => rooms::run(args),
         Command::Transport(args) => transport::run(args),
     };
     match done {

@@ -12,8 +12,8 @@ use crate::scratch::Scratch;
 use crate::table::{Table, median};
 use crate::tally::{Tally, text};
 
-/// Before the first message: three gossipsub heartbeats, in which grafts and prunes come to rest. The warm-up
-/// has shown that messages get through; this keeps the cost of joining out of the figures.
+/// Before the first message: a few of gossipsub's heartbeats, in which grafts and prunes come to rest. The
+/// warm-up has shown that messages get through; this keeps the cost of joining out of the figures.
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) struct Plan {

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -81,7 +82,17 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts `command`. It has until the first wait for `listening` to fail.
-    pub(crate) fn start(name: &str, mut command: Command, tap: Option<Tap>) -> Result<Self> {
+    pub(crate) fn start(name: &str, command: Command, tap: Option<Tap>) -> Result<Self> {
+        Self::start_logged(name, command, tap, None)
+    }
+
+    /// As [`Node::start`]; all of its standard error goes to `log`, too, each line with its time in seconds.
+    pub(crate) fn start_logged(
+        name: &str,
+        mut command: Command,
+        tap: Option<Tap>,
+        log: Option<File>,
+    ) -> Result<Self> {
         let started_at = Instant::now();
         let mut child =
             command
@@ -97,7 +108,7 @@ impl Node {
         std::thread::spawn(move || read_events(BufReader::with_capacity(64 * 1024, stdout), &sender, tap));
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&tail);
-        std::thread::spawn(move || keep_tail(BufReader::new(stderr), &kept));
+        std::thread::spawn(move || keep_tail(BufReader::new(stderr), &kept, started_at, log));
         Ok(Node {
             name: name.to_owned(),
             child,
@@ -290,8 +301,12 @@ fn read_events(mut stdout: impl BufRead, events: &Sender<Event>, mut tap: Option
     }
 }
 
-fn keep_tail(stderr: impl BufRead, tail: &Mutex<VecDeque<String>>) {
+fn keep_tail(stderr: impl BufRead, tail: &Mutex<VecDeque<String>>, start: Instant, mut log: Option<File>) {
     for line in stderr.lines().map_while(Result::ok) {
+        if let Some(log) = &mut log {
+            // Without a log the experiment is as good as with one.
+            let _ = writeln!(log, "{:8.3} {line}", start.elapsed().as_secs_f64());
+        }
         let Ok(mut tail) = tail.lock() else { return };
         if tail.len() == STDERR_TAIL {
             tail.pop_front();

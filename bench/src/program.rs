@@ -153,7 +153,7 @@ impl Program {
         };
         match self.kind {
             Kind::Warren(data) => {
-                command.args(["run", "--no-mdns", "--json"]);
+                command.args(["run", "--no-mdns", "--no-portmap", "--json"]);
                 if data == Data::Plain {
                     command.arg("--plain");
                 }
@@ -193,7 +193,16 @@ impl Program {
         scratch: &Scratch,
     ) -> Result<Node> {
         let mut command = Command::new(&self.path);
-        command.args(["run", "--no-mdns", "--json", "--room", ROOM, "--secret-key-seed", &seed.to_string()]);
+        command.args([
+            "run",
+            "--no-mdns",
+            "--no-portmap",
+            "--json",
+            "--room",
+            ROOM,
+            "--secret-key-seed",
+            &seed.to_string(),
+        ]);
         command.arg("--state-dir").arg(scratch.state_dir(name)?);
         command.args(match carrier {
             Carrier::Quic => ["--quic-only", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"],
@@ -226,6 +235,49 @@ impl Program {
         command.args(["--room", ROOM]);
         command.env_remove("RUST_LOG");
         Node::start(&format!("{} on a local network", self.kind), command, None)
+    }
+
+    /// Completes a command of warren: a member of `room` that listens on all interfaces. `verbose`: it logs what it
+    /// does and why.
+    pub(crate) fn member(
+        &self,
+        command: &mut Command,
+        room: &str,
+        seed: u64,
+        state_dir: &Path,
+        verbose: bool,
+    ) {
+        command.args(["run", "--json", "--room", room, "--nick", &format!("n{seed}")]);
+        self.lab_options(command, seed, state_dir, verbose);
+    }
+
+    /// Completes a command of warren: a fixed point for others at this port.
+    pub(crate) fn fixed_point(
+        &self,
+        command: &mut Command,
+        port: u16,
+        seed: u64,
+        state_dir: &Path,
+        verbose: bool,
+    ) {
+        command.args(["relay", "--json", "--port", &port.to_string()]);
+        self.lab_options(command, seed, state_dir, verbose);
+    }
+
+    fn lab_options(&self, command: &mut Command, seed: u64, state_dir: &Path, verbose: bool) {
+        command.args(["--secret-key-seed", &seed.to_string()]).arg("--state-dir").arg(state_dir);
+        match verbose {
+            // RUST_LOG, where it is set, says more precisely what is wanted.
+            true => command.arg("-vv"),
+            false => command.env_remove("RUST_LOG"),
+        };
+    }
+
+    /// Whether `warren SUBCOMMAND` knows an option.
+    pub(crate) fn knows(&self, subcommand: &str, option: &str) -> Result<bool> {
+        let help = Command::new(&self.path).args([subcommand, "--help"]).output();
+        let help = help.with_context(|| format!("cannot start {}", self.path.display()))?;
+        Ok(String::from_utf8_lossy(&help.stdout).contains(&format!("[{option}]")))
     }
 
     /// Has the reference peer write the key file of this seed.

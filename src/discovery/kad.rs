@@ -3,7 +3,7 @@
 //!
 //! - A **private** DHT (`/warren/kad/1.0.0`) by default: its nodes are warrens. The **public** one of IPFS
 //!   (`/ipfs/kad/1.0.0`) is joined as a client only.
-//! - The only thing kept for others is who provides which key: [`records`].
+//! - The only thing kept for others is who provides which key.
 //! - Told addresses are dialled only where [`Networks`] lets them, whoever told them.
 //! - The routing table takes peers that we are connected with and that speak the protocol, at addresses that may be
 //!   dialled, a few for each IP prefix, and drops who cannot be reached.
@@ -11,11 +11,12 @@
 //! - Dials for lookups have a budget.
 
 mod records;
+mod resting;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -33,7 +34,7 @@ use libp2p::{
     },
 };
 
-use self::records::Records;
+use self::{records::Records, resting::Resting};
 use super::{
     rendezvous::{Query, RoomKey},
     scope::{self, Networks, Prefix},
@@ -78,6 +79,13 @@ pub struct Behaviour {
     told: usize,
     events: VecDeque<Event>,
     dials: Budget,
+    resting: Resting,
+    /// Who is said to provide what is looked up. Kademlia would ask them as if they were nodes of the DHT, and
+    /// wait; whether they are worth a dial is for others to judge.
+    providers: HashSet<PeerId>,
+    /// The circuits that are told, one for each relay and IP family: a relay's other addresses lead to the same
+    /// place, and would leave no room for addresses that lead elsewhere.
+    circuits: HashMap<(PeerId, bool), Multiaddr>,
 }
 
 impl Behaviour {
@@ -98,6 +106,9 @@ impl Behaviour {
             told: 0,
             events: VecDeque::new(),
             dials: Budget::new(Instant::now()),
+            resting: Resting::default(),
+            providers: HashSet::new(),
+            circuits: HashMap::new(),
         }
     }
 
@@ -216,6 +227,9 @@ impl Behaviour {
                 }
                 if step.last {
                     self.queries.remove(&id);
+                    if self.queries.is_empty() {
+                        self.providers.clear();
+                    }
                     self.events.push_back(Event::Done { query, succeeded: stats.num_successes() > 0 });
                 }
             }
@@ -237,6 +251,8 @@ impl Behaviour {
         let found = providers.into_iter().take(limits::DHT_PROVIDERS_PER_KEY);
         // While the query runs, Kademlia knows the addresses that came with the answers.
         let peers: Vec<_> = found.map(|peer| (peer, self.addresses_of(peer))).collect();
+        let room = limits::DHT_FOUND.saturating_sub(self.providers.len());
+        self.providers.extend(peers.iter().take(room).map(|(peer, _)| *peer));
         self.events.push_back(Event::Found { key, peers });
     }
 
@@ -246,16 +262,25 @@ impl Behaviour {
         let known = self.inner.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
         let mut addrs: Vec<Multiaddr> = known.unwrap_or_default();
         addrs.retain(|addr| self.networks.may_dial(addr));
+        // The way that works, if any does, comes first; then the short ways; a house has the same addresses as the
+        // next one.
+        let (circuits, direct): (Vec<_>, Vec<_>) = addrs.into_iter().partition(scope::is_circuit);
+        let is_public = |addr: &Multiaddr| Networks::default().may_dial(addr);
+        let (public, local): (Vec<_>, Vec<_>) = direct.into_iter().partition(is_public);
+        let (first, rest) = circuits.split_at(circuits.len().min(2));
+        let mut addrs = [first, &public, &local, rest].concat();
         addrs.truncate(limits::DHT_ADDRESSES);
         addrs
     }
 
     fn on_dial_failure(&mut self, failure: &DialFailure<'_>) {
-        let failed = !matches!(failure.error, DialError::DialPeerConditionFalse(_));
-        if failed
-            && let Some(peer) = failure.peer_id
-            && let Some(failures) = self.table.get_mut(&peer)
-        {
+        // Not dialled at all says nothing of the peer.
+        if matches!(failure.error, DialError::DialPeerConditionFalse(_) | DialError::Denied { .. }) {
+            return;
+        }
+        let Some(peer) = failure.peer_id else { return };
+        self.resting.missed(peer, Instant::now());
+        if let Some(failures) = self.table.get_mut(&peer) {
             *failures += 1;
             if *failures >= limits::DHT_FAILURES {
                 self.remove(&peer);
@@ -263,9 +288,22 @@ impl Behaviour {
         }
     }
 
+    /// Whether a lookup may dial this peer.
+    fn may_dial(&mut self, peer: Option<PeerId>) -> bool {
+        let now = Instant::now();
+        let is_futile = |peer: PeerId| {
+            self.resting.has(&peer, now) || self.providers.contains(&peer) && !self.table.contains_key(&peer)
+        };
+        !peer.is_some_and(is_futile) && self.dials.take(now)
+    }
+
     /// Kademlia's own announcements carry "external" addresses only. In the private DHT any that we listen at
     /// is told: who may dial it is for others to judge, and in a house or a cluster it is the one that works.
-    fn tells(&self, addr: &Multiaddr) -> bool {
+    fn tells(&mut self, addr: &Multiaddr) -> bool {
+        if let Some(circuit) = circuit_of(addr) {
+            let told = self.circuits.entry(circuit).or_insert_with(|| without_last_peer(addr));
+            return *told == without_last_peer(addr);
+        }
         let is_loopback = scope::ip_of(addr).is_none_or(|ip| ip.is_loopback());
         self.dht == Dht::Private && (!is_loopback || self.networks.may_dial(addr))
     }
@@ -295,6 +333,21 @@ fn config(protocol: StreamProtocol, dht: Dht) -> kad::Config {
 
 fn record_key(key: &RoomKey) -> RecordKey {
     RecordKey::from(key.multihash())
+}
+
+/// The relay and IP family of an address that leads through one.
+fn circuit_of(addr: &Multiaddr) -> Option<(PeerId, bool)> {
+    let is_v4 = matches!(addr.iter().next(), Some(Protocol::Ip4(_)));
+    Some((scope::relay_of(addr)?, is_v4))
+}
+
+/// A circuit's address without the peer at its end, which some who tell of it leave out.
+fn without_last_peer(addr: &Multiaddr) -> Multiaddr {
+    let mut parts: Vec<_> = addr.iter().collect();
+    if let Some(Protocol::P2p(_)) = parts.last() {
+        parts.pop();
+    }
+    parts.into_iter().collect()
 }
 
 fn without_peer(addr: &Multiaddr) -> Multiaddr {
@@ -367,11 +420,18 @@ impl NetworkBehaviour for Behaviour {
                 let confirmed = ExternalAddrConfirmed { addr: new.addr };
                 self.inner.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
             }
+            FromSwarm::ExternalAddrConfirmed(confirmed) => {
+                if let Some(circuit) = circuit_of(confirmed.addr) {
+                    self.circuits.insert(circuit, without_last_peer(confirmed.addr));
+                }
+            }
             FromSwarm::ExpiredListenAddr(expired) => {
+                self.circuits.retain(|_, told| *told != without_last_peer(expired.addr));
                 let expired = ExternalAddrExpired { addr: expired.addr };
                 self.inner.on_swarm_event(FromSwarm::ExternalAddrExpired(expired));
             }
             FromSwarm::ConnectionEstablished(established) => {
+                self.resting.met(&established.peer_id);
                 if let Some(failures) = self.table.get_mut(&established.peer_id) {
                     *failures = 0;
                 }
@@ -393,7 +453,7 @@ impl NetworkBehaviour for Behaviour {
             }
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_event(event),
-                Poll::Ready(ToSwarm::Dial { opts }) if !self.dials.take(Instant::now()) => {
+                Poll::Ready(ToSwarm::Dial { opts }) if !self.may_dial(opts.get_peer_id()) => {
                     let failure = DialFailure {
                         peer_id: opts.get_peer_id(),
                         error: &DialError::Aborted,

@@ -51,6 +51,8 @@ pub struct Rendezvous {
     rooms: BTreeMap<RoomKey, State>,
     /// Nodes of the DHT that are known: without any there is nobody to ask.
     routes: usize,
+    /// Until then nothing is provided: an address that others can use is about to come.
+    held: Option<Instant>,
 }
 
 struct State {
@@ -69,11 +71,15 @@ struct Task {
     busy: bool,
     /// Nodes of the DHT that were known when it began.
     routes: usize,
+    /// When it last began.
+    begun: Option<Instant>,
+    /// What it tells has changed since.
+    again: bool,
 }
 
 impl Task {
     fn new(now: Instant, delay: Duration) -> Self {
-        Task { due: now, delay, busy: false, routes: 0 }
+        Task { due: now, delay, busy: false, routes: 0, begun: None, again: false }
     }
 
     /// Waits for the current delay, less up to a fifth, and doubles the next one up to `most`.
@@ -81,6 +87,21 @@ impl Task {
         self.busy = false;
         self.due = now + self.delay.mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
         self.delay = (self.delay * 2).min(most);
+        if std::mem::take(&mut self.again) {
+            self.repeat(now);
+        }
+    }
+
+    /// What it tells has changed: it is worth doing at once, or after a moment if it was only just done.
+    fn repeat(&mut self, now: Instant) {
+        self.again = self.busy;
+        let earliest = self.begun.map_or(now, |begun| now.max(begun + limits::DHT_MOVED));
+        self.due = self.due.min(earliest);
+    }
+
+    /// So many more nodes are known now that others are to be told or asked.
+    fn is_outgrown(&self, routes: usize) -> bool {
+        self.routes * 2 <= routes
     }
 
     /// It is worth doing soon, though not at once: more may come.
@@ -113,19 +134,32 @@ impl Rendezvous {
         }
     }
 
-    /// How many nodes of the DHT are known now. What was done while there were less than half as many is worth
-    /// doing again: other nodes are responsible for the keys now.
+    /// How many nodes of the DHT are known now. What was done while there were half as many is worth doing
+    /// again: other nodes are responsible for the keys now, and the first ones may have been liars.
     pub fn routes(&mut self, routes: usize, now: Instant) {
         if std::mem::replace(&mut self.routes, routes) >= routes {
             return;
         }
         for state in self.rooms.values_mut() {
             for task in [&mut state.provide, &mut state.lookup] {
-                if !task.busy && task.routes * 2 < routes {
+                if !task.busy && task.is_outgrown(routes) {
                     task.hurry(now);
                 }
             }
         }
+    }
+
+    /// This node is to be reached elsewhere now: what was said of it is worth saying again.
+    pub fn moved(&mut self, now: Instant) {
+        self.held = None;
+        for state in self.rooms.values_mut() {
+            state.provide.repeat(now);
+        }
+    }
+
+    /// An address that others can use may come before this time.
+    pub fn hold(&mut self, until: Instant) {
+        self.held = Some(until);
     }
 
     /// What to do now, if anything. It is under way then, until [`Self::done`].
@@ -134,18 +168,20 @@ impl Rendezvous {
         if routes == 0 || self.busy() >= limits::DHT_QUERIES {
             return None;
         }
+        let is_held = self.held.is_some_and(|until| now < until);
         let is_due = |task: &Task| !task.busy && task.due <= now;
+        let is_provide_due = |state: &State| is_due(&state.provide) && !is_held;
         // A room that is not found yet goes before all that is only kept up.
         let (key, state) = self
             .rooms
             .iter_mut()
-            .filter(|(_, state)| is_due(&state.provide) || is_due(&state.lookup))
+            .filter(|(_, state)| is_provide_due(state) || is_due(&state.lookup))
             .min_by_key(|(_, state)| (state.satisfied, state.provide.due.min(state.lookup.due)))?;
         let (task, query) = match is_due(&state.lookup) {
             true => (&mut state.lookup, Query::Lookup(*key)),
             false => (&mut state.provide, Query::Provide(*key)),
         };
-        (task.busy, task.routes) = (true, routes);
+        (task.busy, task.routes, task.begun) = (true, routes, Some(now));
         Some(query)
     }
 
@@ -162,11 +198,27 @@ impl Rendezvous {
             }
             Query::Lookup(_) => (&mut state.lookup, limits::DHT_LOOKUP_MOST),
         };
+        // The DHT may have grown meanwhile.
+        let is_outgrown = succeeded && task.is_outgrown(self.routes);
         if !succeeded {
-            task.routes = 0;
             task.delay = task.delay.min(limits::DHT_LOOKUP_FIRST * 4);
         }
+        let is_first = succeeded && task.delay == limits::DHT_PROVIDE_FIRST;
         task.wait(most, now, jitter);
+        if is_outgrown {
+            task.hurry(now);
+        }
+        // Two that look before either is there would both have to wait: who was the later one to say that it is
+        // there finds the other one now.
+        if let Query::Provide(_) = query
+            && is_first
+            && !state.satisfied
+            && !state.lookup.busy
+            && state.lookup.begun < state.provide.begun
+        {
+            state.lookup.delay = (state.lookup.delay / 2).max(limits::DHT_LOOKUP_FIRST);
+            state.lookup.repeat(now);
+        }
     }
 
     /// When [`Self::next`] has something to do.
@@ -174,7 +226,12 @@ impl Rendezvous {
         if self.routes == 0 || self.busy() >= limits::DHT_QUERIES {
             return None;
         }
-        self.tasks().filter(|task| !task.busy).map(|task| task.due).min()
+        let provide = |state: &State| {
+            let due = state.provide.due;
+            (!state.provide.busy).then(|| self.held.map_or(due, |until| due.max(until)))
+        };
+        let lookup = |state: &State| (!state.lookup.busy).then_some(state.lookup.due);
+        self.rooms.values().flat_map(|state| [provide(state), lookup(state)]).flatten().min()
     }
 
     fn busy(&self) -> usize {
@@ -272,6 +329,55 @@ mod tests {
         let due = rendezvous.next_due().expect("there is always a next time");
         rendezvous.routes(3, later);
         assert!(rendezvous.next_due().expect("now") <= due.min(later + limits::DHT_LOOKUP_FIRST));
+    }
+
+    #[test]
+    fn a_dht_that_grew_while_it_was_told_is_told_again() {
+        let now = Instant::now();
+        let mut rendezvous = joined(&["one"], now);
+        rendezvous.routes(1, now);
+        let first: Vec<Query> = std::iter::from_fn(|| rendezvous.next(now)).collect();
+        assert_eq!(first.len(), 2);
+        rendezvous.routes(2, now);
+        first.iter().for_each(|query| rendezvous.done(*query, true, now, 0.0));
+        let soon = now + limits::DHT_LOOKUP_FIRST;
+        let again: Vec<Query> = std::iter::from_fn(|| rendezvous.next(soon)).collect();
+        assert_eq!(again, first, "the second node knows nothing of the room yet");
+    }
+
+    #[test]
+    fn a_new_address_is_told_at_once_and_not_lost_while_the_old_one_is_told() {
+        let now = Instant::now();
+        let mut rendezvous = joined(&["one"], now);
+        rendezvous.hold(now + limits::DHT_PROVIDE_HELD);
+        rendezvous.routes(1, now);
+        let lookup = rendezvous.next(now).expect("somebody can be asked");
+        assert!(matches!(lookup, Query::Lookup(_)));
+        assert_eq!(rendezvous.next(now), None, "there is nothing to tell yet");
+        assert_eq!(rendezvous.next_due(), Some(now + limits::DHT_PROVIDE_HELD));
+        rendezvous.moved(now);
+        let provide = rendezvous.next(now).expect("there is an address");
+        assert!(matches!(provide, Query::Provide(_)));
+        rendezvous.moved(now);
+        rendezvous.done(provide, true, now, 0.0);
+        assert_eq!(rendezvous.next(now), None, "not that often");
+        let later = now + limits::DHT_MOVED;
+        assert_eq!((rendezvous.next_due(), rendezvous.next(later)), (Some(later), Some(provide)));
+        rendezvous.done(provide, true, later, 0.0);
+        assert!(rendezvous.next_due().is_some_and(|due| due > later + limits::DHT_LOOKUP_FIRST));
+    }
+
+    #[test]
+    fn who_says_that_it_is_there_looks_once_more() {
+        let (now, moment) = (Instant::now(), Duration::from_millis(100));
+        let mut rendezvous = joined(&["one"], now);
+        rendezvous.routes(1, now);
+        let lookup = rendezvous.next(now).expect("first");
+        let provide = rendezvous.next(now + moment).expect("second");
+        rendezvous.done(lookup, true, now + moment, 0.0);
+        rendezvous.done(provide, true, now + 2 * moment, 0.0);
+        assert_eq!(rendezvous.next_due(), Some(now + limits::DHT_MOVED));
+        assert_eq!(rendezvous.next(now + limits::DHT_MOVED), Some(lookup));
     }
 
     #[test]

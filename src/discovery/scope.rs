@@ -13,7 +13,7 @@ use std::{
     str::FromStr,
 };
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// A network: an address and how many of its leading bits count, such as `10.1.0.0/16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -200,6 +200,17 @@ pub fn is_transport_address(addr: &Multiaddr) -> bool {
     Shape::read(addr).is_some_and(|shape| kind(shape.ip.to_canonical()) != Kind::Nobody)
 }
 
+/// Whether an address is one machine's for everybody.
+pub fn is_public(ip: IpAddr) -> bool {
+    kind(ip.to_canonical()) == Kind::Public
+}
+
+/// Whether an address means another machine in every network: private ones (RFC 1918), those of carriers (RFC 6598)
+/// and links.
+pub fn is_local(ip: IpAddr) -> bool {
+    kind(ip.to_canonical()) == Kind::Local
+}
+
 /// The machine that an address leads to. `None` for names, and for addresses through a relay: they say nothing
 /// of where the peer is.
 pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
@@ -215,6 +226,16 @@ pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
 /// Whether an address goes through a relay.
 pub fn is_circuit(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The relay that an address leads through, if it does.
+pub fn relay_of(addr: &Multiaddr) -> Option<PeerId> {
+    let mut parts = addr.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    let relay = parts.find_map(|part| match part {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    });
+    relay.filter(|_| is_circuit(addr))
 }
 
 /// What an address of a transport of ours consists of.

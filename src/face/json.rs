@@ -8,11 +8,15 @@ use std::{collections::HashMap, fmt::Write as _};
 use libp2p::{Multiaddr, PeerId};
 use tinyjson::JsonValue;
 
+#[cfg(all(feature = "stun", feature = "portmap"))]
+use crate::nat::portmap::{Report, Support};
 use crate::{
     limits,
     node::api::{Answer, Command, Event, Message, PeerInfo, Refusal, RoomInfo, Stats, WhoAmI},
     rooms::{Nick, Room},
 };
+#[cfg(feature = "stun")]
+use crate::{nat::meaning::Meaning, survey::Survey};
 
 /// A command with what its answer needs.
 #[derive(Debug)]
@@ -57,10 +61,16 @@ pub fn event(event: &Event) -> String {
         Event::Started(me) => who_am_i(Object::event("started"), me).text("version", VERSION).line(),
         Event::Listening(addr) => Object::event("listening").show("addr", addr).line(),
         Event::ListeningStopped(addr) => Object::event("listening_stopped").show("addr", addr).line(),
-        Event::PeerConnected { peer, addr, inbound } => Object::event("peer_connected")
+        Event::PeerConnected { peer, addr, inbound, is_relayed } => Object::event("peer_connected")
             .show("peerId", peer)
             .show("addr", addr)
             .text("direction", direction(*inbound))
+            .text("path", path(*is_relayed))
+            .line(),
+        Event::PathChanged { peer, addr, is_relayed } => Object::event("peer_path")
+            .show("peerId", peer)
+            .show("addr", addr)
+            .text("path", path(*is_relayed))
             .line(),
         Event::PeerDisconnected { peer, cause } => {
             Object::event("peer_disconnected").show("peerId", peer).text("cause", cause).line()
@@ -68,6 +78,8 @@ pub fn event(event: &Event) -> String {
         Event::MemberJoined { room, peer, nick } => member("member_joined", room, peer, nick.as_ref()),
         Event::MemberRenamed { room, peer, nick } => member("member_renamed", room, peer, Some(nick)),
         Event::MemberLeft { room, peer, nick } => member("member_left", room, peer, nick.as_ref()),
+        #[cfg(feature = "stun")]
+        Event::Nat(meaning) => nat(Object::event("nat"), meaning).line(),
         Event::Message(message) => self::message(message),
         Event::Trouble(text) => error(None, None, "trouble", text),
         Event::Stopped => Object::event("stopped").line(),
@@ -110,6 +122,48 @@ pub fn error(name: Option<&str>, id: Option<&str>, code: &str, message: &str) ->
 /// An identity, for `warren id --json`.
 pub fn identity(peer: &PeerId, kind: &str, public_key: &[u8]) -> String {
     Object::new().show("peerId", peer).text("keyType", kind).text("publicKey", &hex(public_key)).line()
+}
+
+/// What `warren nat` found.
+#[cfg(feature = "stun")]
+pub fn survey(found: &Survey) -> String {
+    let object = Object::new()
+        .array("interfaces", found.interfaces.iter().map(|(ip, prefix)| string(&format!("{ip}/{prefix}"))))
+        .array("nats", found.nats.iter().map(|meaning| nat(Object::new(), meaning).line()));
+    #[cfg(feature = "portmap")]
+    let object = object.array("routers", found.routers.iter().map(router));
+    object.line()
+}
+
+#[cfg(feature = "stun")]
+fn nat(object: Object, meaning: &Meaning) -> Object {
+    object
+        .text("family", &meaning.family)
+        .text("mapping", meaning.mapping)
+        .text("filtering", meaning.filtering)
+        .text("ports", meaning.ports)
+        .array("external", meaning.external.iter().map(|addr| string(&addr.to_string())))
+        .text("reach", meaning.reach)
+}
+
+#[cfg(all(feature = "stun", feature = "portmap"))]
+fn router(report: &Report) -> String {
+    let support = |support: &Support| match support {
+        Support::Untried => "untried",
+        Support::Supported => "works",
+        Support::Silent => "silent",
+        Support::Refused(_) => "refused",
+    };
+    Object::new()
+        .text("family", if report.is_ipv6 { "IPv6" } else { "IPv4" })
+        .maybe("gateway", report.gateway.as_ref())
+        .text("pcp", support(&report.pcp))
+        .text("natpmp", support(&report.natpmp))
+        .text("upnp", support(&report.upnp))
+        .maybe("externalIp", report.external.as_ref())
+        .flag("doubleNat", report.double_nat)
+        .flag("notNeeded", report.not_needed)
+        .line()
 }
 
 /// Bytes in lower-case hexadecimal.
@@ -303,6 +357,7 @@ fn peer_info(info: &PeerInfo) -> String {
         .maybe("nick", info.nick.as_ref())
         .array("addrs", info.addrs.iter().map(|addr| string(&addr.to_string())))
         .text("direction", direction(info.inbound))
+        .text("path", path(info.is_relayed))
         .maybe_number("rttMs", info.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0))
         .maybe("agent", info.agent.as_ref())
         .line()
@@ -337,6 +392,10 @@ fn stats(object: Object, stats: &Stats) -> Object {
         .number("knownPeers", stats.known)
         .number("dhtRoutes", stats.routes)
         .number("uptimeMs", stats.uptime.as_millis())
+}
+
+fn path(is_relayed: bool) -> &'static str {
+    if is_relayed { "relayed" } else { "direct" }
 }
 
 fn direction(inbound: bool) -> &'static str {
@@ -390,6 +449,11 @@ impl Object {
         self.raw(name, &value.to_string())
     }
 
+    #[cfg(all(feature = "stun", feature = "portmap"))]
+    fn flag(self, name: &str, value: bool) -> Self {
+        self.raw(name, if value { "true" } else { "false" })
+    }
+
     fn maybe_number(self, name: &str, value: Option<f64>) -> Self {
         match value {
             Some(value) => self.number(name, value),
@@ -432,111 +496,4 @@ fn string(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn parsed(line: &str) -> (Command, Option<String>) {
-        let ask = parse(line).unwrap_or_else(|e| panic!("{line}: {}", e.message));
-        (ask.command, ask.id)
-    }
-
-    fn bad(line: &str) -> BadLine {
-        parse(line).expect_err(line)
-    }
-
-    #[test]
-    fn commands_are_read_with_their_ids() {
-        let (command, id) = parsed(r#"{"cmd":"send","room":"lobby","text":"hi","id":7}"#);
-        let Command::Send { room: Some(room), text, action: false } = command else { panic!("{command:?}") };
-        assert_eq!((room.as_str(), text.as_str(), id.as_deref()), ("lobby", "hi", Some("7")));
-        let (command, id) = parsed(r#"{"id":"a\"b","cmd":"peers"}"#);
-        assert!(matches!(command, Command::Peers));
-        assert_eq!(id.as_deref(), Some(r#""a\"b""#));
-    }
-
-    #[test]
-    fn bare_words_are_commands_too() {
-        let (command, _) = parsed("send hello  there");
-        assert!(matches!(command, Command::Send { room: None, text, .. } if text == "hello  there"));
-        assert!(matches!(parsed("connect /ip4/127.0.0.1/tcp/1").0, Command::Connect(_)));
-    }
-
-    #[test]
-    fn what_is_wrong_is_quoted() {
-        for (line, code, part) in [
-            ("hello", "bad_json", "hello"),
-            ("{", "bad_json", "{"),
-            ("[1]", "bad_json", "[1]"),
-            (r#"{"cmd":"dance"}"#, "bad_command", "dance"),
-            (r#"{"cmd":"send"}"#, "bad_command", "text"),
-            (r#"{"cmd":"send","text":5}"#, "bad_value", "5"),
-            (r#"{"cmd":"join","room":"a b"}"#, "bad_value", "a b"),
-            (r#"{"cmd":"connect","addr":"nowhere"}"#, "bad_value", "nowhere"),
-        ] {
-            let bad = bad(line);
-            assert_eq!(bad.code, code, "{line}");
-            assert!(bad.message.contains(part), "{line}: {}", bad.message);
-        }
-        assert_eq!(bad(r#"{"cmd":"dance","id":3}"#).id.as_deref(), Some("3"));
-    }
-
-    #[test]
-    fn a_line_of_brackets_does_not_use_up_the_stack() {
-        let line = format!("{{\"cmd\":{}", "[".repeat(limits::LINE_BYTES - 10));
-        assert_eq!(bad(&line).code, "bad_json");
-        let text = "[".repeat(1000);
-        assert!(
-            parse(&format!(r#"{{"cmd":"send","text":"{text}"}}"#)).is_ok(),
-            "brackets in a string are text"
-        );
-    }
-
-    #[test]
-    fn events_are_one_line_whatever_is_in_them() {
-        let event = Event::Message(Message {
-            room: "lobby".parse().expect("valid"),
-            author: None,
-            nick: None,
-            text: "a\n\"b\"\u{0}\u{2028}</script>".into(),
-            action: false,
-            time_ms: 1_790_000_000_123,
-            id: [0xab; 32],
-        });
-        let line = super::event(&event);
-        assert!(!line.contains('\n'));
-        let fields: HashMap<String, JsonValue> =
-            line.parse::<JsonValue>().expect("JSON").try_into().expect("object");
-        assert_eq!(fields["text"], JsonValue::String("a\n\"b\"\u{0}\u{2028}</script>".into()));
-        assert_eq!(fields["timeMs"], JsonValue::Number(1_790_000_000_123.0));
-    }
-
-    proptest! {
-        #[test]
-        fn any_line_is_a_command_or_an_error(line in ".{0,300}") {
-            let _ = parse(&line);
-        }
-
-        #[test]
-        fn any_object_is_a_command_or_an_error(body in r#"[{}\[\]",:a-z0-9\\ ]{0,200}"#) {
-            let _ = parse(&format!("{{{body}"));
-        }
-
-        #[test]
-        fn the_depth_is_never_underestimated(line in r#"[\[\]{}"\\x]{0,60}"#) {
-            // A line that the parser accepts has as many levels as a parse of its value shows.
-            if let Ok(value) = line.parse::<JsonValue>() {
-                prop_assert!(depth(&line) >= levels(&value));
-            }
-        }
-    }
-
-    fn levels(value: &JsonValue) -> usize {
-        match value {
-            JsonValue::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
-            JsonValue::Object(fields) => 1 + fields.values().map(levels).max().unwrap_or(0),
-            _ => 0,
-        }
-    }
-}
+mod tests;

@@ -234,9 +234,17 @@ fn render(event: &Event, style: Style) -> Option<String> {
         Event::Listening(addr) => format!("* listening on {addr}"),
         Event::ListeningStopped(addr) => format!("* no longer listening on {addr}"),
         Event::PeerConnected { peer, addr, .. } => format!("* connected to {} at {addr}", short(peer)),
+        Event::PathChanged { peer, addr, is_relayed: false } => {
+            format!("* connected to {} directly, at {addr}", short(peer))
+        }
+        Event::PathChanged { peer, addr, is_relayed: true } => {
+            format!("* connected to {} through a relay only, at {addr}", short(peer))
+        }
         Event::PeerDisconnected { peer, cause } => {
             format!("* disconnected from {}: {}", short(peer), printable(cause))
         }
+        #[cfg(feature = "stun")]
+        Event::Nat(nat) => format!("* {}: {}", nat.family, nat.reach),
         Event::MemberJoined { room, peer, nick } => {
             format!("* {} is in {room}", who(peer, nick.as_ref(), style))
         }

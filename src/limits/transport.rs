@@ -37,7 +37,24 @@ pub const TCP_ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// kernel that keeps reporting the same error.
 pub const TCP_ACCEPT_SKIPS: usize = 64;
 
-/// Bytes of netlink messages read at once. The kernel makes its messages fit; netlink(7) asks for 8192 at least.
+/// The kernel asks the other end of a silent TCP connection after this whether it is there. Unit: time.
+///
+/// Nobody here is woken for that. It costs both ends about 100 bytes, and each of them asks.
+pub const TCP_KEEP_IDLE: Duration = Duration::from_secs(9);
+
+/// It asks again after this when there is no answer: three times before [`TCP_UNACKED`] ends it. Unit: time.
+pub const TCP_KEEP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a TCP connection lives without an answer, be it to data or, on a silent one, counted from the
+/// last thing that was heard. Unit: time.
+///
+/// The kernel looks when it would ask again, so a silent connection ends 15 s after its link. Whoever speaks
+/// into the silence just before that begins anew: 29 s. An outage of 6 s is always survived, and of 14 s
+/// while talking.
+pub const TCP_UNACKED: Duration = Duration::from_secs(14);
+
+/// Bytes of netlink messages read at once. The kernel makes its messages fit; netlink(7) asks for 8192 at
+/// least.
 pub const NETLINK_BYTES: usize = 8192;
 
 /// Pause before the interface watcher is opened again after it broke. Unit: time.
@@ -45,6 +62,8 @@ pub const NETLINK_BYTES: usize = 8192;
 /// Netlink breaks when the kernel is out of memory for it; a few seconds give it time to recover.
 pub const INTERFACE_RETRY: Duration = Duration::from_secs(3);
 
+const _: () = assert!(TCP_KEEP_IDLE.as_secs() + 2 * TCP_KEEP_INTERVAL.as_secs() < TCP_UNACKED.as_secs());
+const _: () = assert!(2 * TCP_UNACKED.as_secs() + TCP_KEEP_INTERVAL.as_secs() <= DEAD_LINK.as_secs());
 const _: () = assert!(TCP_ACCEPT_PAUSE.as_millis() < TCP_ACCEPT_PAUSE_MAX.as_millis());
 const _: () = assert!(TCP_ACCEPT_PAUSE_MAX.as_millis() < TCP_DIAL_TIMEOUT.as_millis());
 const _: () = assert!(TCP_DIAL_TIMEOUT.as_millis() < HANDSHAKE_TIMEOUT.as_millis());
@@ -171,16 +190,22 @@ pub const QUIC_CRYPTO_BUFFER: usize = 8 * 1024;
 
 /// A QUIC connection that is silent for so long is lost. Unit: time.
 ///
-/// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies is
-/// noticed within this and [`QUIC_KEEP_ALIVE`]. What we say is repeated at intervals that double, so an outage
-/// of half this time is survived.
-pub const QUIC_IDLE: Duration = Duration::from_secs(18);
+/// It begins anew with the first thing we say into the silence (RFC 9000, section 10.1), so a link that dies
+/// is noticed within this and a keep-alive's time. What we say is repeated at intervals that double, so an
+/// outage of half this time is survived.
+pub const QUIC_IDLE: Duration = Duration::from_secs(15);
 
-/// A QUIC connection says something after being silent for so long. Unit: time.
+/// A QUIC connection that we began says something after being silent for so long. Unit: time.
 ///
 /// RFC 4787, REQ-5, wants NATs to keep a UDP mapping for 2 minutes; many home routers give it 30 s. So one
-/// keep-alive may be lost and the next still comes in time.
-pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(11);
+/// keep-alive may be lost with all its repetitions, and the next still comes in time.
+pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(13);
+
+/// The same for a connection that we accepted. Unit: time.
+///
+/// So much longer that the other end's keep-alive comes before ours is due: one of the two is enough, and
+/// each wakes both ends twice. It is for the dialler to keep the NAT mapping: the packets from inside count.
+pub const QUIC_KEEP_ALIVE_ACCEPTED: Duration = Duration::from_millis(14_500);
 
 /// How long a QUIC handshake may take, dialled or accepted. Unit: time. The same patience as with TCP.
 pub const QUIC_HANDSHAKE_TIMEOUT: Duration = TCP_DIAL_TIMEOUT;
@@ -250,7 +275,9 @@ pub const SIDE_BYTES: usize = 548;
 const _: () = assert!(QUIC_STREAM_WINDOW <= QUIC_WINDOW && QUIC_WINDOW as u64 <= QUIC_SEND_WINDOW);
 const _: () = assert!(QUIC_STREAM_WINDOW as usize > 2 * GOSSIP_RPC_BYTES);
 const _: () = assert!(QUIC_WINDOW as usize * 16 <= YAMUX_STREAMS * 256 * 1024);
-const _: () = assert!(QUIC_KEEP_ALIVE.as_secs() + QUIC_IDLE.as_secs() < DEAD_LINK.as_secs());
-const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30 && QUIC_KEEP_ALIVE.as_secs() < QUIC_IDLE.as_secs());
+const _: () = assert!(QUIC_KEEP_ALIVE.as_millis() + 1000 < QUIC_KEEP_ALIVE_ACCEPTED.as_millis());
+const _: () = assert!(QUIC_KEEP_ALIVE_ACCEPTED.as_millis() + QUIC_IDLE.as_millis() < DEAD_LINK.as_millis());
+const _: () = assert!(QUIC_KEEP_ALIVE_ACCEPTED.as_millis() < QUIC_IDLE.as_millis());
+const _: () = assert!(2 * QUIC_KEEP_ALIVE.as_secs() < 30);
 const _: () = assert!(QUIC_RETRY_ABOVE < QUIC_HALF_OPEN && QUIC_HALF_OPEN <= PENDING_INBOUND as usize);
 const _: () = assert!(PUNCH_TIMEOUT.as_millis() < QUIC_HANDSHAKE_TIMEOUT.as_millis());

@@ -7,6 +7,8 @@ use async_channel::{Receiver, Sender};
 use libp2p::{Multiaddr, PeerId};
 
 pub use super::feed::{Feed, Listener};
+#[cfg(feature = "stun")]
+use crate::nat::meaning::Meaning;
 use crate::{
     limits,
     rooms::{Nick, Room},
@@ -96,7 +98,9 @@ pub enum Event {
     /// It does so no longer.
     ListeningStopped(Multiaddr),
     /// A peer is connected (reported for its first connection).
-    PeerConnected { peer: PeerId, addr: Multiaddr, inbound: bool },
+    PeerConnected { peer: PeerId, addr: Multiaddr, inbound: bool, is_relayed: bool },
+    /// A peer is now reached directly, or only through a relay, and it was the other way before.
+    PathChanged { peer: PeerId, addr: Multiaddr, is_relayed: bool },
     /// A peer is no longer connected (reported for its last connection).
     PeerDisconnected { peer: PeerId, cause: String },
     /// Somebody is in a room.
@@ -107,6 +111,9 @@ pub enum Event {
     MemberLeft { room: Room, peer: PeerId, nick: Option<Nick> },
     /// Somebody said something.
     Message(Message),
+    /// What kind of NAT this node is behind, as far as is known now.
+    #[cfg(feature = "stun")]
+    Nat(Meaning),
     /// Something that was asked for failed later, or an operator should know about it.
     Trouble(String),
     /// The node has ended. The last event.
@@ -143,6 +150,8 @@ pub struct PeerInfo {
     pub addrs: Vec<Multiaddr>,
     /// Whether it dialled us.
     pub inbound: bool,
+    /// Whether all of them go through relays.
+    pub is_relayed: bool,
     /// The latest round-trip time.
     pub rtt: Option<Duration>,
     /// What program it says it is.

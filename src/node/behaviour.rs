@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-#[cfg(any(feature = "kad", feature = "mdns"))]
+#[cfg(any(feature = "kad", feature = "mdns", feature = "relay-server"))]
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     connection_limits::{self, ConnectionLimits},
@@ -18,7 +18,7 @@ use libp2p::{
     },
     identify,
     identity::Keypair,
-    ping,
+    ping, relay,
     swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
@@ -30,6 +30,9 @@ use crate::discovery::kad;
 use crate::discovery::mdns;
 use crate::{config::Config, limits};
 
+/// How the name of the program begins that a warren says it is.
+pub(super) const AGENT: &str = "warren/";
+
 /// What every node speaks.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -39,8 +42,13 @@ pub(super) struct Behaviour {
     pub(super) gossip: gossipsub::Behaviour,
     #[cfg(feature = "kad")]
     pub(super) kad: Toggle<kad::Behaviour>,
-    identify: identify::Behaviour,
+    pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
+    pub(super) relay: relay::client::Behaviour,
+    /// For protocols that need no more than a stream.
+    streams: libp2p_stream::Behaviour,
+    #[cfg(feature = "relay-server")]
+    relay_server: Toggle<relay::Behaviour>,
     #[cfg(feature = "mdns")]
     mdns: Toggle<mdns::Behaviour>,
 }
@@ -50,7 +58,13 @@ impl Behaviour {
     /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
     /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies
     /// that a mesh delivers. Plain rooms are for programs that know only StrictSign.
-    pub(super) fn new(key: &Keypair, config: &Config, again: &Again) -> Result<Self, String> {
+    pub(super) fn new(
+        key: &Keypair,
+        config: &Config,
+        relay: relay::client::Behaviour,
+        streams: libp2p_stream::Behaviour,
+        again: &Again,
+    ) -> Result<Self, String> {
         let (authenticity, mode) = match config.plain {
             true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
             false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
@@ -58,9 +72,10 @@ impl Behaviour {
         let gossip_config = gossip_config(mode, again.clone()).map_err(|e| e.to_string())?;
         let mut gossip = gossipsub::Behaviour::new(authenticity, gossip_config)?;
         gossip.with_peer_score(score_params(), score_thresholds())?;
-        let agent = concat!("warren/", env!("CARGO_PKG_VERSION"));
+        // Others are told which life of this node they talk with: see `Links::tells_lives`.
+        let agent = format!("{AGENT}{} {:08x}", env!("CARGO_PKG_VERSION"), fastrand::u32(..));
         let identify = identify::Config::new("/warren/1.0.0".into(), key.public())
-            .with_agent_version(agent.into())
+            .with_agent_version(agent)
             .with_interval(limits::IDENTIFY_INTERVAL)
             .with_push_listen_addr_updates(true)
             .with_cache_size(0);
@@ -74,6 +89,10 @@ impl Behaviour {
             kad: kad(key, config).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            relay,
+            streams,
+            #[cfg(feature = "relay-server")]
+            relay_server: config.is_relay.then(|| relay_server(key)).into(),
             #[cfg(feature = "mdns")]
             mdns: config.mdns.then(|| local_discovery(key)).flatten().into(),
         })
@@ -85,6 +104,30 @@ fn kad(key: &Keypair, config: &Config) -> Option<kad::Behaviour> {
     let mut kad = kad::Behaviour::new(key.public().to_peer_id(), config.dht?);
     kad.set_server(config.is_relay);
     Some(kad)
+}
+
+/// libp2p's defaults cut a circuit after two minutes or 128 KiB, which is no conversation.
+#[cfg(feature = "relay-server")]
+fn relay_server(key: &Keypair) -> relay::Behaviour {
+    let number = |n: u32| std::num::NonZeroU32::new(n).unwrap_or(std::num::NonZeroU32::MIN);
+    let config = relay::Config {
+        max_reservations: limits::RELAY_RESERVATIONS,
+        max_reservations_per_peer: limits::RELAY_RESERVATIONS_PER_PEER,
+        reservation_duration: limits::RELAY_RESERVATION,
+        reservation_rate_limiters: Vec::new(),
+        max_circuits: limits::RELAY_CIRCUITS,
+        max_circuits_per_peer: limits::RELAY_CIRCUITS_PER_PEER,
+        max_circuit_duration: limits::RELAY_CIRCUIT,
+        max_circuit_bytes: limits::RELAY_CIRCUIT_BYTES,
+        circuit_src_rate_limiters: Vec::new(),
+    }
+    .reservation_rate_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
+    .reservation_rate_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP)
+    .circuit_src_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
+    .circuit_src_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP);
+    let mut relay = relay::Behaviour::new(key.public().to_peer_id(), config);
+    relay.set_status(Some(relay::Status::Enable));
+    relay
 }
 
 /// A node that cannot have it works without.
@@ -148,6 +191,8 @@ fn gossip_config(
         .message_id_fn(move |message| again.id(message))
         .max_transmit_size(limits::GOSSIP_RPC_BYTES)
         .duplicate_cache_time(limits::GOSSIP_SEEN_TTL)
+        .heartbeat_interval(limits::GOSSIP_HEARTBEAT)
+        .heartbeat_initial_delay(limits::GOSSIP_FIRST_HEARTBEAT)
         .history_length(limits::GOSSIP_HISTORY)
         .history_gossip(limits::GOSSIP_HISTORY)
         .connection_handler_queue_len(limits::GOSSIP_QUEUE)

@@ -8,12 +8,15 @@ use std::{
     io,
     net::IpAddr,
     path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libp2p::{
     Multiaddr, PeerId, identify,
-    swarm::{ConnectionId, DialError, dial_opts::DialOpts},
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use smol::Task;
 
@@ -51,7 +54,7 @@ pub(super) struct Company {
     /// The node dials nobody who was not named to it.
     is_static: bool,
     /// Dials of the wishes.
-    dialing: HashMap<ConnectionId, PeerId>,
+    dialing: HashMap<ConnectionId, Dial>,
     /// When there may be somebody to dial.
     due: Option<Instant>,
     /// When to look for connections that are good for nothing.
@@ -119,9 +122,27 @@ impl Company {
     }
 }
 
+/// How a connection came to be.
+pub(super) enum Way<'a> {
+    /// The peer dialled us.
+    In,
+    /// It did, and could not have without help.
+    Helped,
+    /// We dialled this address.
+    Out(&'a Multiaddr),
+}
+
+/// A dial of the wishes.
+struct Dial {
+    peer: PeerId,
+    since: Instant,
+    addrs: Vec<Multiaddr>,
+}
+
 /// Everything else, as the wishes see it.
 struct Surroundings<'a> {
     book: &'a Book,
+    dialing: &'a HashMap<ConnectionId, Dial>,
     links: &'a Links,
     rooms: &'a BTreeMap<Room, RoomState>,
     now: Instant,
@@ -148,6 +169,13 @@ impl World for Surroundings<'_> {
         self.rooms.get(room).map_or(0, |state| state.members.neighbours())
     }
 
+    fn is_promising(&self, room: &Room, peer: &PeerId) -> bool {
+        let mut dials = self.dialing.values().filter(|dial| dial.peer == *peer);
+        let begun = self.links.since(peer).or_else(|| dials.next().map(|dial| dial.since));
+        let is_neighbour = || self.rooms.get(room).is_some_and(|state| state.members.is_neighbour(peer));
+        begun.is_some_and(|since| self.now < since + limits::PROMISING) && !is_neighbour()
+    }
+
     fn is_member(&self, room: &Room, peer: &PeerId) -> bool {
         self.rooms.get(room).is_some_and(|state| state.members.member(peer).is_some())
     }
@@ -156,6 +184,9 @@ impl World for Surroundings<'_> {
 impl Node {
     /// Does what is due.
     pub(super) fn keep_company(&mut self, now: Instant) {
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, bootstraps, .. } = self;
+        let calm = !wishes.is_seeking(&Surroundings { book, dialing, links, rooms, now });
+        bootstraps.set_calm(calm, now);
         if !self.company.is_static {
             #[cfg(feature = "kad")]
             self.query_rooms(now);
@@ -175,6 +206,10 @@ impl Node {
     pub(super) fn look_around(&mut self, now: Instant) {
         let listening: BTreeSet<IpAddr> = self.swarm.listeners().filter_map(scope::ip_of).collect();
         self.set_networks(|ip| listening.contains(&ip));
+        #[cfg(feature = "stun")]
+        self.look_outside();
+        #[cfg(feature = "portmap")]
+        self.wish_for_ports();
         self.company.look_again(now);
     }
 
@@ -213,6 +248,15 @@ impl Node {
         0
     }
 
+    /// This node can be reached elsewhere now: the rooms are to know.
+    pub(super) fn moved(&mut self, now: Instant) {
+        #[cfg(feature = "kad")]
+        self.company.rendezvous.moved(now);
+        for room in self.rooms.values_mut() {
+            room.announcer.answer(now, Duration::ZERO);
+        }
+    }
+
     /// A room of ours is one to find members of.
     pub(super) fn seek_room(&mut self, room: &Room, now: Instant) {
         #[cfg(feature = "kad")]
@@ -240,8 +284,9 @@ impl Node {
 
     /// Somebody is said to be in a room, or is.
     pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, now: Instant) {
-        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
-        wishes.candidate(room, peer, &Surroundings { book, links, rooms, now });
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        wishes.candidate(room, peer, &Surroundings { book, dialing, links, rooms, now }, now);
+        self.dial_news(peer, now);
         self.company.look_again(now);
     }
 
@@ -251,12 +296,16 @@ impl Node {
         self.candidate(room, peer, now);
     }
 
-    /// There is a connection. `dialled`: where, if we did.
-    pub(super) fn met(&mut self, peer: PeerId, id: ConnectionId, dialled: Option<&Multiaddr>, now: Instant) {
+    /// There is a connection.
+    pub(super) fn met(&mut self, peer: PeerId, id: ConnectionId, way: Way<'_>, now: Instant) {
+        let dialled = match way {
+            Way::In | Way::Helped => None,
+            Way::Out(addr) => Some(addr),
+        };
         self.company.dialing.remove(&id);
         self.company.book.connected(peer, dialled, now);
         #[cfg(feature = "kad")]
-        if dialled.is_none()
+        if let Way::In = way
             && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
         {
             // Somebody could reach us. Who else can is for them to judge, by our addresses.
@@ -292,12 +341,18 @@ impl Node {
                 book.failed(peer, [], now, jitter());
             }
         }
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        if dialing.values().any(|dial| dial.peer == peer) {
+            book.dialing(peer);
+        }
+        wishes.missed(&peer, &Surroundings { book, dialing, links, rooms, now });
         self.company.look_again(now);
     }
 
     /// What a connected peer says of itself.
     pub(super) fn introduced(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
         self.company.book.learn(peer, info.listen_addrs.iter().cloned(), Source::Identify, now);
+        self.offered_relay(peer, info, now);
         #[cfg(feature = "kad")]
         {
             let dialled = self.links.dialled(&peer).cloned();
@@ -311,8 +366,10 @@ impl Node {
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
         let is_public = |addr: &&Multiaddr| Networks::default().may_dial(addr);
         let networks = self.company.book.networks();
+        // Of a relay's addresses one is among the external ones, and leads to the same place.
+        let direct = self.swarm.listeners().filter(|addr| !scope::is_circuit(addr));
         let (public, local): (Vec<_>, Vec<_>) =
-            self.swarm.listeners().filter(|addr| networks.may_dial(addr)).partition(is_public);
+            direct.filter(|addr| networks.may_dial(addr)).partition(is_public);
         let mut addrs: Vec<Multiaddr> = Vec::new();
         for addr in self.swarm.external_addresses().chain(public).chain(local) {
             if !addrs.contains(addr) {
@@ -363,18 +420,19 @@ impl Node {
             return;
         }
         while self.company.dialing.len() < limits::WISH_DIALS {
-            let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
-            let world = Surroundings { book, links, rooms, now };
+            let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+            let world = Surroundings { book, dialing, links, rooms, now };
             let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
-            let Some(addrs) = self.company.book.due(peer, now) else { break };
-            let opts = DialOpts::peer_id(peer).addresses(addrs).build();
+            let Some(mut addrs) = self.company.book.due(peer, now) else { break };
+            one_circuit_each(&mut addrs, &self.links);
+            let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).build();
             let id = opts.connection_id();
             match self.swarm.dial(opts) {
                 Ok(()) => {
-                    log::debug!("dialling {peer}, who is wanted");
+                    log::debug!("dialling {peer}, who is wanted, at {addrs:?}");
                     // The swarm says so too, and later.
                     self.company.book.dialing(peer);
-                    self.company.dialing.insert(id, peer);
+                    self.company.dialing.insert(id, Dial { peer, since: now, addrs });
                 }
                 // Somebody else is dialling it; or it is not to be. Either way: later.
                 Err(e) => {
@@ -383,16 +441,49 @@ impl Node {
                 }
             }
         }
-        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = self;
-        self.company.due = wishes.next_due(&Surroundings { book, links, rooms, now }, now);
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
+        self.company.due = wishes.next_due(&Surroundings { book, dialing, links, rooms, now }, now);
+    }
+
+    /// Dials the addresses of a peer that were learnt while it is being dialled at others, where it may not be:
+    /// those may take long to fail, and in the meantime it has found a relay.
+    fn dial_news(&mut self, peer: PeerId, now: Instant) {
+        let company = &mut self.company;
+        let under_way: Vec<&Dial> = company.dialing.values().filter(|dial| dial.peer == peer).collect();
+        if under_way.is_empty() || self.links.has(&peer) || company.dialing.len() >= limits::WISH_DIALS {
+            return;
+        }
+        let mut addrs = company.book.dialable(peer);
+        let relays: Vec<PeerId> =
+            under_way.iter().flat_map(|dial| dial.addrs.iter().filter_map(scope::relay_of)).collect();
+        let is_tried = |addr: &Multiaddr| match scope::relay_of(addr) {
+            Some(relay) if self.links.has(&relay) => relays.contains(&relay),
+            _ => under_way.iter().any(|dial| dial.addrs.contains(addr)),
+        };
+        addrs.retain(|addr| !is_tried(addr));
+        one_circuit_each(&mut addrs, &self.links);
+        addrs.truncate(limits::DIAL_ADDRESSES);
+        if addrs.is_empty() {
+            return;
+        }
+        let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).condition(PeerCondition::Disconnected);
+        let opts = opts.build();
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => {
+                log::debug!("dialling {peer} at {addrs:?}, too");
+                company.dialing.insert(id, Dial { peer, since: now, addrs });
+            }
+            Err(e) => log::debug!("{peer} is not dialled at {addrs:?}: {e}"),
+        }
     }
 
     /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
     /// closes it: the other side may have wanted it.
     fn close_strangers(&mut self, now: Instant) {
-        let Self { company: Company { book, wishes, .. }, links, rooms, .. } = &mut *self;
+        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = &mut *self;
         // While a room is empty, anybody may be the way to its members.
-        let kept = match wishes.is_seeking(&Surroundings { book, links, rooms, now }) {
+        let kept = match wishes.is_seeking(&Surroundings { book, dialing, links, rooms, now }) {
             true => limits::LONELY_LINKS,
             false => 0,
         };
@@ -430,7 +521,8 @@ impl Node {
         let in_rooms: BTreeSet<&PeerId> =
             self.rooms.values().flat_map(|state| state.members.iter_neighbours()).collect();
         let worth = |peer: &PeerId, is_wanted: bool| {
-            if is_wanted || self.bootstraps.has(peer) || mesh.contains(peer) {
+            let is_needed = is_wanted || self.bootstraps.has(peer) || self.relays.is_used(peer);
+            if is_needed || mesh.contains(peer) {
                 Worth::Protected
             } else if in_rooms.contains(peer) {
                 Worth::Room
@@ -440,6 +532,16 @@ impl Node {
         };
         self.links.crowd(worth)
     }
+}
+
+/// Of the addresses through one relay that we are connected with, one is enough: the connection is there, and by
+/// which address it was made does not matter.
+fn one_circuit_each(addrs: &mut Vec<Multiaddr>, links: &Links) {
+    let mut relays = BTreeSet::new();
+    addrs.retain(|addr| match scope::relay_of(addr) {
+        Some(relay) if links.has(&relay) => relays.insert(relay),
+        _ => true,
+    });
 }
 
 #[cfg(feature = "mdns")]
@@ -486,6 +588,9 @@ impl Node {
             }
             kad::Event::Routes(routes) => {
                 log::debug!("{routes} nodes of the DHT are known");
+                if routes == 1 && !self.relays.is_satisfied() {
+                    company.rendezvous.hold(now + limits::DHT_PROVIDE_HELD);
+                }
                 company.rendezvous.routes(routes, now);
             }
         }

@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, Instant},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
-    identify,
+    gossipsub, identify,
     multiaddr::Protocol,
     ping,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
@@ -17,7 +18,8 @@ use libp2p::{
 use super::{
     Node,
     api::{Event, PeerInfo, Refusal},
-    behaviour::BehaviourEvent,
+    behaviour::{AGENT, BehaviourEvent},
+    company::Way,
     crowd::{Link, Worth},
     dial_trouble, jitter, peers,
 };
@@ -67,8 +69,34 @@ impl Links {
         self.peers.contains_key(peer)
     }
 
+    /// Whether a peer is connected, and only through relays.
+    pub(super) fn is_relayed(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(Peer::is_relayed)
+    }
+
+    /// One of its addresses there, if so.
+    fn relayed_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
+        self.peers.get(peer).filter(|link| link.is_relayed())?.connections.values().next()
+    }
+
+    /// Where those peers that are meant are connected.
+    #[cfg(feature = "stun")]
+    pub(super) fn addresses(&self, meant: impl Fn(&PeerId) -> bool) -> impl Iterator<Item = &Multiaddr> {
+        let meant = self.peers.iter().filter(move |(peer, _)| meant(peer));
+        meant.flat_map(|(_, link)| link.connections.values())
+    }
+
+    /// Whether a peer says when it is started again: then nothing has to be guessed.
+    fn tells_lives(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(Peer::tells_lives)
+    }
+
+    /// When the first of its present connections came about.
+    pub(super) fn since(&self, peer: &PeerId) -> Option<Instant> {
+        Some(self.peers.get(peer)?.since)
+    }
+
     /// Where we reached a connected peer, if we did.
-    #[cfg(feature = "kad")]
     pub(super) fn dialled(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer)?.dialled.as_ref()
     }
@@ -92,11 +120,21 @@ impl Links {
 }
 
 impl Peer {
-    /// All connections but the best: QUIC goes before TCP (one lost packet holds up one stream, and the
+    /// Its agent is another one after each start, as that of a warren.
+    fn tells_lives(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.starts_with(AGENT))
+    }
+
+    fn is_relayed(&self) -> bool {
+        self.connections.values().all(scope::is_circuit)
+    }
+
+    /// All connections but the best: direct ones go before those through relays, QUIC before TCP (one lost packet holds up one stream, and the
     /// connection survives a change of address), and an older one before a younger.
     fn surplus(&self) -> Vec<ConnectionId> {
         let is_tcp = |addr: &Multiaddr| !addr.iter().any(|part| part == Protocol::QuicV1);
-        let mut ids: Vec<_> = self.connections.iter().map(|(id, addr)| (is_tcp(addr), *id)).collect();
+        let rank = |addr: &Multiaddr| (scope::is_circuit(addr), is_tcp(addr));
+        let mut ids: Vec<_> = self.connections.iter().map(|(id, addr)| (rank(addr), *id)).collect();
         ids.sort();
         ids.into_iter().skip(1).map(|(_, id)| id).collect()
     }
@@ -147,24 +185,30 @@ impl Node {
     pub(super) fn on_connection(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
+                self.tell_as_relay(&address);
                 let addr = self.with_peer_id(address);
                 log::info!("listening on {addr}");
                 self.feed.publish(Event::Listening(addr));
                 self.look_around(Instant::now());
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                if self.is_relay {
+                    self.swarm.remove_external_address(&address);
+                }
                 let addr = self.with_peer_id(address);
                 log::info!("no longer listening on {addr}");
                 self.feed.publish(Event::ListeningStopped(addr));
                 self.look_around(Instant::now());
             }
             SwarmEvent::ListenerError { error, .. } => log::warn!("a listener has trouble: {error}"),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 for addr in addresses {
                     let addr = self.with_peer_id(addr);
                     self.feed.publish(Event::ListeningStopped(addr));
                 }
-                if let Err(e) = reason {
+                if !self.listener_closed(listener_id)
+                    && let Err(e) = reason
+                {
                     self.feed.publish(Event::Trouble(format!("a listener closed: {e}")));
                 }
             }
@@ -172,8 +216,14 @@ impl Node {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
+                let died = cause.as_ref().is_some_and(|e| timed_out(e));
                 let cause = cause.map_or_else(|| "closed".into(), |e| e.to_string());
-                self.on_closed(peer_id, connection_id, num_established, cause);
+                self.on_closed(peer_id, connection_id, num_established, cause, died);
+            }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed(address),
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                log::info!("others can reach this node at {address}");
+                self.moved(Instant::now());
             }
             SwarmEvent::Dialing { peer_id: Some(peer), .. } => self.company.book.dialing(peer),
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error, .. } => {
@@ -214,11 +264,16 @@ impl Node {
                     peer.rtt = Some(rtt);
                 }
             }
-            // Such a peer cannot be watched; the transport notices when its machine says that it is gone.
+            // Then nobody notices when it stands still, unless by QUIC. A dead link is the transport's
+            // business.
             Err(ping::Failure::Unsupported) => log::debug!("{peer} does not answer pings"),
             Err(e) => {
                 log::info!("{peer} does not answer, closing the connection: {e}");
                 self.swarm.close_connection(connection);
+                let guess = |link: &Peer| link.connections.len() > 1 && !link.tells_lives();
+                if self.links.peers.get(&peer).is_some_and(guess) {
+                    self.begin_anew(peer, "the connection that it has beside may be its second life");
+                }
             }
         }
     }
@@ -227,7 +282,11 @@ impl Node {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
         if let Some(peer) = self.links.peers.get_mut(&peer_id) {
             // It is the peer's own word, so it is cut to a line's length here and escaped where it is shown.
-            peer.agent = Some(info.agent_version.chars().take(64).collect());
+            let agent: String = info.agent_version.chars().take(64).collect();
+            let before = peer.agent.replace(agent.clone());
+            if peer.tells_lives() && before.is_some_and(|before| before != agent) {
+                return self.begin_anew(peer_id, "it was started again");
+            }
             self.introduced(peer_id, &info, Instant::now());
         }
     }
@@ -238,6 +297,7 @@ impl Node {
             nick: self.nick_in_any_room(peer),
             addrs: link.connections.values().cloned().collect(),
             inbound: link.inbound,
+            is_relayed: link.is_relayed(),
             rtt: link.rtt,
             agent: link.agent.clone(),
         };
@@ -249,6 +309,10 @@ impl Node {
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let (addr, inbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), false),
+            // Through a relay, the other end's address says nothing, and ours is the relay's.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
+                (local_addr.clone().with_p2p(peer).unwrap_or_else(|addr| addr), true)
+            }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
         };
         if !inbound {
@@ -258,6 +322,7 @@ impl Node {
         let is_wanted = self.links.asked.remove(&id).is_some();
         self.bootstraps.connected(id, peer, now);
         let known = self.links.peers.contains_key(&peer);
+        let (is_relayed, was_relayed) = (scope::is_circuit(&addr), self.links.is_relayed(&peer));
         let link = self.links.peers.entry(peer).or_insert_with(|| Peer {
             connections: HashMap::new(),
             inbound,
@@ -267,27 +332,68 @@ impl Node {
             rtt: None,
             agent: None,
         });
+        let is_second_life = inbound
+            && !link.tells_lives()
+            && now.duration_since(link.since) >= limits::SECOND_LIFE
+            && !link.connections.values().chain([&addr]).any(scope::is_circuit);
         link.connections.insert(id, addr.clone());
         link.is_wanted |= is_wanted;
         if !inbound {
             link.dialled = Some(addr.clone());
+        }
+        if is_second_life {
+            return self.begin_anew(peer, "it dialled us, so it has lost the connection that we have");
         }
         // One of the two ends decides, or each might close the connection that the other one keeps.
         if link.connections.len() > 1 && self.swarm.local_peer_id() > &peer {
             let due = now + limits::SURPLUS_GRACE;
             self.links.surplus.get_or_insert(Surplus { due, messages: None });
         }
-        self.met(peer, id, Some(&addr).filter(|_| !inbound), now);
-        if !known {
+        let way = match inbound {
+            false => Way::Out(&addr),
+            // Who comes through a relay, or through a hole that we made, could not dial us.
+            true if is_relayed || was_relayed => Way::Helped,
+            true => Way::In,
+        };
+        self.met(peer, id, way, now);
+        self.path_opened(peer, is_relayed, inbound, now);
+        #[cfg(feature = "stun")]
+        if self.bootstraps.has(&peer) {
+            self.ask_peers_for_stun();
+        }
+        if was_relayed && !is_relayed {
+            log::info!("the connection to {peer} is direct now: {addr}");
+            self.feed.publish(Event::PathChanged { peer, addr, is_relayed });
+        } else if !known {
             log::info!("connected to {peer} at {addr}");
-            self.feed.publish(Event::PeerConnected { peer, addr, inbound });
+            self.feed.publish(Event::PeerConnected { peer, addr, inbound, is_relayed });
         }
     }
 
-    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String) {
+    /// Closes all connections to a peer that may have lost what it knew of us while we were connected, as when it
+    /// was restarted without a goodbye: gossipsub says which rooms we are in on the first connection, and not again
+    /// while there is one. The peer, or we, will dial again in a second.
+    fn begin_anew(&mut self, peer: PeerId, why: &str) {
+        log::info!("beginning anew with {peer}: {why}");
+        // It may have gone in the meantime.
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String, died: bool) {
         if left > 0 {
+            let was_relayed = self.links.is_relayed(&peer);
             if let Some(link) = self.links.peers.get_mut(&peer) {
                 link.connections.remove(&id);
+            }
+            self.rouse(peer);
+            // A warren says itself whether it is the same as before.
+            if died && !self.links.tells_lives(&peer) {
+                return self.begin_anew(peer, "one connection died, and the other may be its second life");
+            }
+            if !was_relayed && let Some(addr) = self.links.relayed_at(&peer).cloned() {
+                log::info!("the connection to {peer} goes through a relay now: {addr}");
+                self.feed.publish(Event::PathChanged { peer, addr, is_relayed: true });
+                self.path_closed(peer, Instant::now());
             }
             return;
         }
@@ -297,7 +403,23 @@ impl Node {
         self.neighbour_gone(&peer);
         self.bootstraps.disconnected(peer, now, jitter());
         self.parted(peer, now);
+        self.path_closed(peer, now);
         self.feed.publish(Event::PeerDisconnected { peer, cause });
+    }
+
+    /// Makes gossipsub speak on the connection that is left of two. All of a peer's connections take from one
+    /// queue, and one that found it empty whenever it looked has opened no stream and asked for no wake-up
+    /// (0.50.1): what we say would lie there until something else wakes that connection's task, at worst the
+    /// next ping. So something is put into the queue (a subscription that is taken back at once, as nothing
+    /// else goes to every peer), and the task is woken by a push of identify.
+    fn rouse(&mut self, peer: PeerId) {
+        let behaviour = self.swarm.behaviour_mut();
+        let topic = gossipsub::IdentTopic::new("");
+        // If it fails, the next ping has to do.
+        if let Ok(true) = behaviour.gossip.subscribe(&topic) {
+            behaviour.gossip.unsubscribe(&topic);
+        }
+        behaviour.identify.push([peer]);
     }
 
     fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {
@@ -318,6 +440,24 @@ impl Node {
         let peer = *self.swarm.local_peer_id();
         addr.with_p2p(peer).unwrap_or_else(|addr| addr)
     }
+}
+
+/// Whether a connection ended because nothing was heard any more, rather than that one end closed it.
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_late = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut;
+    let mut source = Some(error);
+    while let Some(error) = source {
+        // What an io::Error holds is its source's source to the outside.
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(is_late) {
+            return true;
+        }
+        source = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// Dials a peer at its addresses, once: not when it is connected already. An unknown peer has one address.

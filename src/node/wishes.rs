@@ -4,14 +4,12 @@
 //! In order:
 //! 1. members of rooms that have fewer than [`limits::ROOM_NEIGHBOURS`] neighbours, picked at random, so that the
 //!    links of a room make a random graph, which holds together;
-//! 2. peers that are said to be in a room whose members have never heard of them: perhaps the room is in two parts;
+//! 2. peers that have been said to be in a room for [`limits::UNHEARD`] and were not heard there: perhaps the room is
+//!    in two parts;
 //! 3. peers of the local network, to learn what rooms they are in;
 //! 4. while a room is empty, whoever this node was connected with in an earlier life.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use libp2p::PeerId;
 
@@ -29,6 +27,9 @@ pub(super) trait World {
     fn due(&self, peer: &PeerId) -> Option<Instant>;
     /// Neighbours in a room of ours.
     fn neighbours(&self, room: &Room) -> usize;
+    /// It may be a neighbour in a room of ours soon: it is being dialled or connected for less than
+    /// [`limits::PROMISING`], and has not said what rooms it is in.
+    fn is_promising(&self, room: &Room, peer: &PeerId) -> bool;
     /// Whether it has been heard in a room of ours.
     fn is_member(&self, room: &Room, peer: &PeerId) -> bool;
 }
@@ -36,8 +37,8 @@ pub(super) trait World {
 /// Peers that may be worth a connection.
 #[derive(Default)]
 pub(super) struct Wishes {
-    /// Those that are said to be in a room of ours.
-    rooms: BTreeMap<Room, BTreeSet<PeerId>>,
+    /// Those that are said to be in a room of ours, and since when.
+    rooms: BTreeMap<Room, BTreeMap<PeerId, Instant>>,
     /// Those of the local network; and until when they need not be asked again about their rooms.
     lan: BTreeMap<PeerId, Option<Instant>>,
     /// Those of an earlier life, best first.
@@ -61,23 +62,33 @@ impl Wishes {
     }
 
     /// Somebody is said to be in a room. Who cannot be reached makes place for others, nobody else does.
-    pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, world: &impl World) {
+    pub(super) fn candidate(&mut self, room: &Room, peer: PeerId, world: &impl World, now: Instant) {
         let Some(candidates) = self.rooms.get_mut(room) else { return };
-        if candidates.contains(&peer) {
+        if candidates.contains_key(&peer) {
             return;
         }
         if candidates.len() >= limits::CANDIDATES {
             let useless = |peer: &&PeerId| !world.is_linked(peer) && !world.is_due(peer);
-            let Some(useless) = candidates.iter().find(useless).copied() else { return };
+            let Some(useless) = candidates.keys().find(useless).copied() else { return };
             candidates.remove(&useless);
         }
-        candidates.insert(peer);
+        candidates.insert(peer, now);
     }
 
     /// A member left a room.
     pub(super) fn gone(&mut self, room: &Room, peer: &PeerId) {
         if let Some(candidates) = self.rooms.get_mut(room) {
             candidates.remove(peer);
+        }
+    }
+
+    /// A dial of a peer failed. A room that has neighbours enough can do without: should the peer be there after all,
+    /// the next lookup, or its own word, says so again.
+    pub(super) fn missed(&mut self, peer: &PeerId, world: &impl World) {
+        for (room, candidates) in &mut self.rooms {
+            if world.neighbours(room) >= limits::ROOM_NEIGHBOURS {
+                candidates.remove(peer);
+            }
         }
     }
 
@@ -104,7 +115,7 @@ impl Wishes {
     /// Whom to dial now. `pick` is random: among equals it decides.
     pub(super) fn next(&self, world: &impl World, now: Instant, pick: usize) -> Option<PeerId> {
         let free = |peer: &&PeerId| !world.is_linked(peer) && world.is_due(peer);
-        self.room_wish(world, pick)
+        self.room_wish(world, now, pick)
             .or_else(|| {
                 let here = self.lan.keys().filter(|peer| world.is_linked(peer)).count();
                 let asked = |rest: &Option<Instant>| rest.is_some_and(|until| until > now);
@@ -120,17 +131,17 @@ impl Wishes {
 
     /// When [`Self::next`] may have something new without anything else happening.
     pub(super) fn next_due(&self, world: &impl World, now: Instant) -> Option<Instant> {
-        let needy = self.rooms.iter().filter(|(room, _)| world.neighbours(room) < limits::ROOM_NEIGHBOURS);
-        let candidates = needy.flat_map(|(_, candidates)| candidates);
         let rested = |(peer, rest): (&PeerId, &Option<Instant>)| {
             let due = world.due(peer).filter(|_| !world.is_linked(peer))?;
             Some(rest.map_or(due, |until| until.max(due)))
         };
-        let saved = self.saved.iter().filter(|_| self.is_lonely(world));
-        let due = candidates.chain(saved).filter(|peer| !world.is_linked(peer));
-        let next = due.filter_map(|peer| world.due(peer)).chain(self.lan.iter().filter_map(rested)).min();
+        let saved = self.saved.iter().filter(|peer| self.is_lonely(world) && !world.is_linked(peer));
+        let saved = saved.filter_map(|peer| world.due(peer));
+        let candidates = self.rooms.keys().flat_map(|room| self.candidates_due(room, world, now));
+        let next =
+            candidates.chain(saved).chain(self.lan.iter().filter_map(rested)).filter(|due| *due > now).min();
         // What is due already was refused for want of place, and waits for something else to happen.
-        next.filter(|due| *due > now)
+        next
     }
 
     /// A room of ours is empty; or there is none, and the node is there for others.
@@ -143,29 +154,54 @@ impl Wishes {
         world.links() < limits::LONELY_LINKS && self.is_seeking(world)
     }
 
-    fn room_wish(&self, world: &impl World, pick: usize) -> Option<PeerId> {
+    fn room_wish(&self, world: &impl World, now: Instant, pick: usize) -> Option<PeerId> {
         let mut rooms: Vec<_> =
-            self.rooms.iter().map(|(room, c)| (world.neighbours(room), room, c)).collect();
+            self.rooms.iter().map(|(room, c)| (neighbours(room, c, world), room, c)).collect();
         rooms.sort_by_key(|(neighbours, ..)| *neighbours);
         for (neighbours, room, candidates) in rooms {
-            let wanted = |peer: &&PeerId| {
-                let unheard = || !world.is_member(room, peer);
+            let wanted = |(peer, since): &(&PeerId, &Instant)| {
+                let unheard = || now >= **since + limits::UNHEARD && !world.is_member(room, peer);
                 !world.is_linked(peer)
                     && world.is_due(peer)
                     && (neighbours < limits::ROOM_NEIGHBOURS || unheard())
             };
             let count = candidates.iter().filter(wanted).count();
             if count > 0 {
-                return candidates.iter().filter(wanted).nth(pick % count).copied();
+                return candidates.iter().filter(wanted).nth(pick % count).map(|(peer, _)| *peer);
             }
         }
         None
     }
+
+    /// When there may be something to do about the candidates of a room.
+    fn candidates_due(&self, room: &Room, world: &impl World, now: Instant) -> Vec<Instant> {
+        let Some(candidates) = self.rooms.get(room) else { return Vec::new() };
+        let (certain, hoped) = (world.neighbours(room), neighbours(room, candidates, world));
+        let mut due: Vec<Instant> = candidates
+            .iter()
+            .filter(|(peer, _)| !world.is_linked(peer))
+            .filter(|(peer, _)| certain < limits::ROOM_NEIGHBOURS || !world.is_member(room, peer))
+            .filter_map(|(peer, since)| {
+                let due = world.due(peer)?;
+                Some(if certain < limits::ROOM_NEIGHBOURS { due } else { due.max(*since + limits::UNHEARD) })
+            })
+            .collect();
+        // Hopes may come to nothing.
+        if certain < limits::ROOM_NEIGHBOURS && hoped > certain {
+            due.push(now + limits::PROMISING);
+        }
+        due
+    }
+}
+
+/// Those that a room has, and those that it may soon have.
+fn neighbours(room: &Room, candidates: &BTreeMap<PeerId, Instant>, world: &impl World) -> usize {
+    world.neighbours(room) + candidates.keys().filter(|peer| world.is_promising(room, peer)).count()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, time::Duration};
+    use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
     use super::*;
 
@@ -177,6 +213,8 @@ mod tests {
         resting: BTreeMap<PeerId, Instant>,
         neighbours: BTreeMap<Room, usize>,
         members: BTreeSet<(Room, PeerId)>,
+        /// Those that are dialled count as neighbours to come.
+        hopeful: bool,
     }
 
     impl World for Toy {
@@ -198,6 +236,10 @@ mod tests {
 
         fn neighbours(&self, room: &Room) -> usize {
             self.neighbours.get(room).copied().unwrap_or(0)
+        }
+
+        fn is_promising(&self, _: &Room, peer: &PeerId) -> bool {
+            self.hopeful && self.is_linked(peer)
         }
 
         fn is_member(&self, room: &Room, peer: &PeerId) -> bool {
@@ -226,7 +268,7 @@ mod tests {
     fn in_room(candidates: &[PeerId], world: &Toy) -> Wishes {
         let mut wishes = Wishes::default();
         wishes.joined(&room("one"));
-        candidates.iter().for_each(|peer| wishes.candidate(&room("one"), *peer, world));
+        candidates.iter().for_each(|peer| wishes.candidate(&room("one"), *peer, world, Instant::now()));
         wishes
     }
 
@@ -247,7 +289,41 @@ mod tests {
         let wishes = in_room(&candidates, &world);
         world.neighbours.insert(room("one"), limits::ROOM_NEIGHBOURS);
         world.members.insert((room("one"), candidates[0]));
-        assert_eq!(all(&wishes, &world, Instant::now()), [candidates[1]]);
+        let now = Instant::now();
+        assert_eq!(all(&wishes, &world, now), [], "it may still be heard");
+        world.resting.insert(candidates[1], now);
+        let due = wishes.next_due(&world, now).expect("later");
+        assert!(due > now && due <= now + limits::UNHEARD);
+        world.resting.clear();
+        assert_eq!(all(&wishes, &world, now + limits::UNHEARD), [candidates[1]]);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_is_given_up_where_there_are_others() {
+        let ([gone], mut world) = (peers(), Toy::default());
+        let mut wishes = in_room(&[gone], &world);
+        let later = Instant::now() + limits::UNHEARD;
+        wishes.missed(&gone, &world);
+        assert_eq!(all(&wishes, &world, later), [gone], "the only one there is");
+        world.linked.borrow_mut().clear();
+        world.neighbours.insert(room("one"), limits::ROOM_NEIGHBOURS);
+        wishes.missed(&gone, &world);
+        assert_eq!(all(&wishes, &world, later), []);
+    }
+
+    #[test]
+    fn who_is_being_dialled_counts_for_a_while() {
+        let (mut world, now) = (Toy { hopeful: true, ..Toy::default() }, Instant::now());
+        let candidates = peers::<20>();
+        let wishes = in_room(&candidates, &world);
+        world.members = candidates.iter().map(|peer| (room("one"), *peer)).collect();
+        assert_eq!(all(&wishes, &world, now).len(), limits::ROOM_NEIGHBOURS);
+        world.resting.extend(candidates.map(|peer| (peer, now)));
+        assert_eq!(
+            wishes.next_due(&world, now),
+            Some(now + limits::PROMISING),
+            "the hopes are looked at again"
+        );
     }
 
     #[test]
@@ -255,7 +331,7 @@ mod tests {
         let ([one, two], mut world) = (peers(), Toy::default());
         let mut wishes = in_room(&[one], &world);
         wishes.joined(&room("two"));
-        wishes.candidate(&room("two"), two, &world);
+        wishes.candidate(&room("two"), two, &world, Instant::now());
         world.neighbours.insert(room("one"), 2);
         assert_eq!(all(&wishes, &world, Instant::now()), [two, one]);
     }
@@ -297,12 +373,12 @@ mod tests {
         let crowd: Vec<PeerId> = (0..limits::CANDIDATES).map(|_| PeerId::random()).collect();
         let mut wishes = in_room(&crowd, &world);
         let [late] = peers();
-        wishes.candidate(&room("one"), late, &world);
-        assert!(!wishes.rooms[&room("one")].contains(&late), "all of the others are as good");
+        wishes.candidate(&room("one"), late, &world, now);
+        assert!(!wishes.rooms[&room("one")].contains_key(&late), "all of the others are as good");
         world.resting.insert(crowd[5], now + Duration::from_secs(9));
-        wishes.candidate(&room("one"), late, &world);
+        wishes.candidate(&room("one"), late, &world, now);
         let candidates = &wishes.rooms[&room("one")];
-        assert!(candidates.contains(&late) && !candidates.contains(&crowd[5]));
+        assert!(candidates.contains_key(&late) && !candidates.contains_key(&crowd[5]));
         assert_eq!(candidates.len(), limits::CANDIDATES);
     }
 
@@ -314,6 +390,7 @@ mod tests {
         world.resting.insert(peer, now + Duration::from_secs(9));
         assert_eq!(wishes.next_due(&world, now), Some(now + Duration::from_secs(9)));
         world.neighbours.insert(room("one"), limits::ROOM_NEIGHBOURS);
+        world.members.insert((room("one"), peer));
         assert_eq!(wishes.next_due(&world, now), None);
     }
 }

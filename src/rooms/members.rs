@@ -90,6 +90,11 @@ impl Members {
         self.0.iter().filter(|(_, member)| member.neighbour).map(|(peer, _)| peer)
     }
 
+    /// Whether this peer is one of them.
+    pub fn is_neighbour(&self, peer: &PeerId) -> bool {
+        self.0.get(peer).is_some_and(|member| member.neighbour)
+    }
+
     /// How many there are of them.
     pub fn neighbours(&self) -> usize {
         self.iter_neighbours().count()

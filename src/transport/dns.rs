@@ -24,6 +24,7 @@ mod system;
 mod tests;
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -69,6 +70,14 @@ impl Default for Config {
             try_timeout: limits::DNS_TRY_TIMEOUT,
         }
     }
+}
+
+/// The addresses of a host by name, as a dial of `/dns` would try them: the most promising first, never none.
+///
+/// # Errors
+/// Says which name cannot be looked up, and why.
+pub async fn addresses(name: &str, config: Config) -> Result<Vec<IpAddr>, LookupError> {
+    Resolver::new(config).addresses(name, resolver::Family::Any).await
 }
 
 /// Resolves names for the transport `T`. See the [module](self).

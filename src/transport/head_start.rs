@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use async_io::Timer;
 use futures::{FutureExt, future::BoxFuture};
+use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
@@ -94,7 +94,8 @@ where
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<T::Error>> {
         let peer = match addr.iter().last() {
-            Some(Protocol::P2p(peer)) => peer,
+            // A circuit is no dial of the peer's own address, whatever its relay is reached by.
+            Some(Protocol::P2p(peer)) if !addr.iter().any(|part| part == Protocol::P2pCircuit) => peer,
             // Nobody knows which other dials are for the same peer.
             _ => return Ok(self.inner.dial(addr, opts)?.boxed()),
         };
@@ -110,10 +111,7 @@ where
         let (under_way, duration) = (Arc::clone(&self.under_way), self.duration);
         // Looked up when this is first polled: the swarm begins all dials of a peer before it polls one.
         let head_start = async move {
-            let late = async {
-                Timer::after(duration).await;
-            };
-            smol::future::or(under_way.ended(peer), late).await;
+            smol::future::or(under_way.ended(peer), Delay::new(duration)).await;
         };
         Ok(head_start.then(|()| dial).boxed())
     }

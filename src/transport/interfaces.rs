@@ -5,8 +5,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use async_io::Timer;
 use futures::FutureExt;
+use futures_timer::Delay;
 
 use crate::{
     limits,
@@ -35,7 +35,7 @@ pub(crate) struct Interfaces {
     /// Addresses that were reported as up.
     up: BTreeSet<IpAddr>,
     /// When to open the watcher again.
-    retry: Option<Timer>,
+    retry: Option<Delay>,
 }
 
 impl Interfaces {
@@ -88,7 +88,7 @@ impl Interfaces {
 
     fn lose(&mut self, error: io::Error) -> Change {
         self.unwatch();
-        self.retry = Some(Timer::after(limits::INTERFACE_RETRY));
+        self.retry = Some(Delay::new(limits::INTERFACE_RETRY));
         Change::Lost(error)
     }
 }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(interfaces.up().count(), 0, "nothing is known any more");
         interfaces.watch().expect("nothing to do: the retry is on its way");
         assert!(interfaces.watcher.is_none());
-        interfaces.retry = Some(Timer::after(Duration::ZERO));
+        interfaces.retry = Some(Delay::new(Duration::ZERO));
         first_up(&mut interfaces);
     }
 }

@@ -23,7 +23,7 @@ use rustix::{
     },
 };
 
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// What happened to this machine's interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct Assignment {
 pub(crate) struct Watch {
     socket: Arc<Async<OwnedFd>>,
     /// There was nothing to read: done when there may be.
-    empty: Option<ReadableOwned<OwnedFd>>,
+    empty: Option<Readiness<ReadableOwned<OwnedFd>>>,
     buffer: Box<[u8]>,
     addresses: Addresses,
 }
@@ -99,7 +99,7 @@ impl Watch {
             let ask = match recvfrom(&*self.socket, &mut self.buffer[..], RecvFlags::empty()) {
                 Ok((len, _, from)) => is_kernel(&from) && self.addresses.read(&self.buffer[..len])?,
                 Err(Errno::AGAIN) => {
-                    self.empty = Some(self.socket.clone().readable_owned());
+                    self.empty = Some(Readiness::new(self.socket.clone().readable_owned()));
                     false
                 }
                 Err(Errno::INTR) => false,
@@ -148,10 +148,15 @@ pub fn on_link() -> io::Result<Vec<(IpAddr, u8)>> {
 }
 
 fn ask_for_all(socket: impl AsFd) -> io::Result<()> {
+    ask(socket, RTM_GETADDR)
+}
+
+/// Asks for all of a kind: the answer is a list that `NLMSG_DONE` ends.
+pub(super) fn ask(socket: impl AsFd, kind: u16) -> io::Result<()> {
     const LEN: u32 = 17 + 3;
     let mut request = [0; LEN as usize];
     request[..4].copy_from_slice(&LEN.to_ne_bytes());
-    request[4..6].copy_from_slice(&RTM_GETADDR.to_ne_bytes());
+    request[4..6].copy_from_slice(&kind.to_ne_bytes());
     request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     // What follows is sequence number, port and, as struct rtgenmsg, the family: all zero, for any.
     sendto(socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
@@ -159,32 +164,32 @@ fn ask_for_all(socket: impl AsFd) -> io::Result<()> {
 }
 
 /// Other programs may write to such a socket too; the kernel is number 0.
-fn is_kernel(from: &Option<SocketAddrAny>) -> bool {
+pub(super) fn is_kernel(from: &Option<SocketAddrAny>) -> bool {
     let from = from.as_ref().and_then(|from| SocketAddrNetlink::try_from(from.clone()).ok());
     from.is_some_and(|from| from.pid() == 0)
 }
 
 // linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h, linux/if.h; the families as in POSIX on Linux.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLMSG_OVERRUN: u16 = 4;
+pub(super) const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_DONE: u16 = 3;
+pub(super) const NLMSG_OVERRUN: u16 = 4;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const NLM_F_REQUEST: u16 = 0x001;
-const NLM_F_DUMP_INTR: u16 = 0x010;
+pub(super) const NLM_F_DUMP_INTR: u16 = 0x010;
 const NLM_F_DUMP: u16 = 0x300;
 #[cfg(feature = "mdns")]
 const RTMGRP_LINK: u32 = 0x001;
-const RTMGRP_IPV4_IFADDR: u32 = 0x010;
-const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+pub(super) const RTMGRP_IPV4_IFADDR: u32 = 0x010;
+pub(super) const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFF_UP_AND_RUNNING: u32 = 0x041;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
 
 /// What the kernel said so far. Pure: bytes in, events out.
 #[derive(Default)]
@@ -296,14 +301,14 @@ impl Addresses {
     }
 }
 
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    payload: &'a [u8],
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) payload: &'a [u8],
 }
 
 /// The messages in a datagram, as far as they are whole: `struct nlmsghdr` and its payload, aligned to 4 bytes.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let (&[l0, l1, l2, l3, k0, k1, f0, f1, ..], _) = rest.split_first_chunk::<16>()?;
         let len = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
@@ -314,7 +319,7 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// The attributes of a message: `struct rtattr` and its data, aligned to 4 bytes.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (&[l0, l1, k0, k1], _) = rest.split_first_chunk()?;
         let len = usize::from(u16::from_ne_bytes([l0, l1]));

@@ -74,6 +74,7 @@ use self::{
     demux::Sockets,
     dial::Source,
     endpoint::{Endpoint, Lease},
+    socket::Socket,
 };
 pub use self::{
     connection::{Connecting, Connection},
@@ -145,7 +146,10 @@ impl Transport {
 
     /// A new socket, in the driver's care.
     fn open(&self, addr: SocketAddr, listening: bool) -> io::Result<Lease> {
-        let endpoint = Endpoint::bind(&self.setup, addr, listening, &self.sockets)?;
+        self.drive(Endpoint::bind(&self.setup, addr, listening, &self.sockets)?)
+    }
+
+    fn drive(&self, endpoint: Arc<Endpoint>) -> io::Result<Lease> {
         match self.driver.try_send(Arc::clone(&endpoint)) {
             Ok(()) => Ok(Lease::new(endpoint)),
             Err(_) => Err(io::Error::other(Error::NoDriver)),
@@ -158,7 +162,12 @@ impl Transport {
     }
 
     /// The socket for a dial of `remote`.
-    fn source(&mut self, remote: IpAddr, port_use: PortUse) -> io::Result<Source> {
+    fn source(&mut self, target: &address::Endpoint, port_use: PortUse) -> io::Result<Source> {
+        let remote = target.ip;
+        if let Some(won) = self.sockets.take_won(SocketAddr::new(remote, target.port)) {
+            let endpoint = Endpoint::new(&self.setup, Socket::from_udp(won)?, false, &self.sockets);
+            return Ok(Source::Own(self.drive(endpoint)?));
+        }
         let (any, family) = match remote {
             IpAddr::V4(_) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), 0),
             IpAddr::V6(_) => (SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), 1),
@@ -220,7 +229,7 @@ impl libp2p::Transport for Transport {
         });
         let config = self.setup.client(expected).map_err(TransportError::Other)?;
         let source = self
-            .source(target.ip, opts.port_use)
+            .source(&target, opts.port_use)
             .map_err(|source| TransportError::Other(Error::Socket { addr: target.to_string(), source }))?;
         Ok(dial::dial(source, target, config).boxed())
     }

@@ -10,8 +10,8 @@
 //! - A port belongs to one program. A second listener on it is refused, unless both are this transport's.
 //! - A listener ends by [`remove_listener`](libp2p::Transport::remove_listener) only. Running out of
 //!   descriptors or memory is reported and makes it pause; the waiting connections are accepted later.
-//! - A dead link is not this module's business: pings notice it, and sooner than `TCP_USER_TIMEOUT` or
-//!   keep-alives could without false alarms.
+//! - A connection whose link is dead ends within [`limits::DEAD_LINK`], be it silent or not. The kernel sees to
+//!   that, by keep-alives and `TCP_USER_TIMEOUT`, and wakes nobody. It cannot tell a peer that stands still.
 //!
 //! ```
 //! use futures::future::poll_fn;

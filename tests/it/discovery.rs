@@ -187,7 +187,8 @@ mod dht {
     async fn lie(executor: &smol::LocalExecutor<'_>, tell: std::sync::mpsc::Sender<String>) {
         let key = Keypair::generate_ed25519();
         let me = key.public().to_peer_id();
-        let (transport, driver) = transport::build(&key, Carriers::Tcp).expect("a transport");
+        let transport::Built { transport, driver, .. } =
+            transport::build(&key, Carriers::Tcp).expect("a transport");
         executor.spawn(driver).detach();
         let config = MemoryStoreConfig { max_providers_per_key: 10_000, ..MemoryStoreConfig::default() };
         let mut config_kad = kad::Config::new(StreamProtocol::new("/warren/kad/1.0.0"));

@@ -122,7 +122,7 @@ fn swarm(executor: Arc<Executor<'static>>) -> Swarm<gossipsub::Behaviour> {
     let behaviour = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).expect("a behaviour");
     let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
     let config = swarm::Config::with_executor(spawn).with_idle_connection_timeout(PATIENCE * 10);
-    let (transport, _) = transport::build(&key, Carriers::Tcp).expect("a transport");
+    let transport = transport::build(&key, Carriers::Tcp).expect("a transport").transport;
     Swarm::new(transport, behaviour, key.public().to_peer_id(), config)
 }
 

@@ -92,7 +92,7 @@ fn it_ends_when_nobody_reads_any_more() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let mut command = warren(&dir);
-        command.args(["run", "--no-mdns", "--listen", LOOPBACK, "--no-stdin"]).args(mode);
+        command.args(["run", "--no-mdns", "--no-portmap", "--listen", LOOPBACK, "--no-stdin"]).args(mode);
         let mut child =
             command.stdout(writer).stderr(Stdio::piped()).stdin(Stdio::piped()).spawn().expect("it starts");
         let code = crate::net::until("its end", || child.try_wait().expect("ours")).code();
@@ -190,7 +190,7 @@ fn without_a_home_it_runs_all_the_same() {
     let dir = Dir::new();
     let mut command = warren(&dir);
     command
-        .args(["run", "--no-mdns", "--json", "--listen", LOOPBACK])
+        .args(["run", "--no-mdns", "--no-portmap", "--json", "--listen", LOOPBACK])
         .env_remove("HOME")
         .env_remove("XDG_STATE_HOME");
     let ended = finish_command(&dir, command);
@@ -219,7 +219,7 @@ fn more_is_logged_when_asked() {
     assert!(all.stderr.contains("DEBUG"), "{all:?}");
     let dir = Dir::new();
     let mut command = warren(&dir);
-    command.args(["run", "--no-mdns", "--listen", LOOPBACK]).env("RUST_LOG", "info");
+    command.args(["run", "--no-mdns", "--no-portmap", "--listen", LOOPBACK]).env("RUST_LOG", "info");
     let told = finish_command(&dir, command);
     assert!(told.stderr.contains("INFO"), "{told:?}");
 }
@@ -230,7 +230,7 @@ fn lines_of_a_regular_file_are_read_to_its_end() {
     let input = dir.file("commands", "{\"cmd\":\"whoami\"}\n{\"cmd\":\"rooms\"}", 0o600);
     let mut command = warren(&dir);
     command
-        .args(["run", "--no-mdns", "--json", "--listen", LOOPBACK])
+        .args(["run", "--no-mdns", "--no-portmap", "--json", "--listen", LOOPBACK])
         .stdin(std::fs::File::open(input).expect("opens"));
     let ended = finish_command(&dir, command);
     assert_eq!(ended.code, Some(0), "{ended:?}");

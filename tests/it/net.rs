@@ -88,7 +88,9 @@ pub(crate) struct Ended {
 /// The words of a command line, so that it leaves the machine's network in peace: tests speak on loopback only.
 pub(crate) fn quiet<'a>(args: &[&'a str]) -> Vec<&'a str> {
     match args.split_first() {
-        Some((&command @ ("run" | "relay"), options)) => [&[command, "--no-mdns"], options].concat(),
+        Some((&command @ ("run" | "relay"), options)) => {
+            [&[command, "--no-mdns", "--no-portmap"], options].concat()
+        }
         _ => args.to_vec(),
     }
 }
@@ -379,10 +381,14 @@ impl Node {
 
     /// Waits for an event that fits. Others are kept for later.
     pub(crate) fn wait(&mut self, what: &str, fits: impl Fn(&Json) -> bool) -> Json {
+        self.wait_within(PATIENCE, what, fits)
+    }
+
+    fn wait_within(&mut self, time: Duration, what: &str, fits: impl Fn(&Json) -> bool) -> Json {
         if let Some(at) = self.kept.iter().position(&fits) {
             return self.kept.remove(at).expect("just found");
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + time;
         while Instant::now() < deadline {
             match self.program.line_before(deadline) {
                 Some(line) => match Json::parse(&line) {
@@ -402,7 +408,12 @@ impl Node {
 
     /// Waits for an event of this name about this peer.
     pub(crate) fn event_of(&mut self, name: &str, peer: &str) -> Json {
-        self.wait(&format!("{name} {peer}"), |event| {
+        self.event_within(PATIENCE, name, peer)
+    }
+
+    /// The same with another patience.
+    pub(crate) fn event_within(&mut self, time: Duration, name: &str, peer: &str) -> Json {
+        self.wait_within(time, &format!("{name} {peer}"), |event| {
             event.text("event") == name && event.text("peerId") == peer
         })
     }

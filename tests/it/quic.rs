@@ -2,9 +2,13 @@
 
 use std::{net::UdpSocket, sync::Arc};
 
+use rustix::process::Signal;
 use warren::limits;
 
-use crate::net::{Dir, LOOPBACK, Node, finish, until};
+use crate::{
+    links::is_noticed_and_met_again,
+    net::{Dir, LOOPBACK, Node, PATIENCE, finish, until},
+};
 
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
@@ -44,6 +48,33 @@ fn two_nodes_talk_with_quic_only() {
     bob.done("quit", &[]);
     let goodbye = ada.event_of("peer_disconnected", &bob.peer);
     assert!(goodbye.text("cause").contains("closed by peer"), "{goodbye:?}");
+}
+
+/// Here it is the program that answers, and not the kernel as with TCP.
+#[test]
+fn a_peer_that_stands_still_is_noticed_like_a_dead_link_and_met_again() {
+    let mut ada = quic_only("ada", &[]);
+    let mut bob = quic_only("bob", &["--bootstrap", &ada.addr]);
+    ada.meets(&bob);
+    bob.meets(&ada);
+    is_noticed_and_met_again(&mut ada, &mut bob, limits::DEAD_LINK);
+}
+
+/// Nothing tells the others that a process is gone: to them it is still connected when it dials them again.
+#[test]
+fn who_was_killed_hears_the_others_in_the_next_life() {
+    let dir = Arc::new(Dir::new());
+    let mut ada = quic_only("ada", &["--no-discovery"]);
+    let bootstrap = ada.addr.clone();
+    let words = ["run", "--quic-only", "--listen", QUIC, "--no-discovery", "--bootstrap", &bootstrap];
+    let mut bob = Node::start_in(dir.clone(), "bob", &words);
+    bob.meets(&ada);
+    bob.program.signal(Signal::KILL);
+    bob.program.ends_within(PATIENCE);
+    let mut again = Node::start_in(dir, "bob", &words);
+    again.meets(&ada);
+    again.say("where was I?");
+    ada.hear("where was I?");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use libp2p::{
 };
 use warren::{
     limits,
-    transport::quic::{Connection, Transport},
+    transport::quic::{Connection, Error, Transport},
 };
 
 use super::{ip, multiaddr, next, run_in_an_empty_network};
@@ -69,6 +69,27 @@ fn child() {
         let (StreamMuxerEvent::AddressChange(moved), ()) =
             futures::join!(async { moved.await.expect("a live connection") }, expired);
         assert_eq!(moved, multiaddr("/ip4/10.99.0.3/udp/4002/quic-v1"));
+    }));
+}
+
+#[test]
+fn a_dial_that_leads_nowhere_fails_at_once() {
+    run_in_an_empty_network("quic::lost_child");
+}
+
+#[test]
+#[ignore = "run by a_dial_that_leads_nowhere_fails_at_once"]
+fn lost_child() {
+    let executor = smol::LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        ip("link set lo up");
+        let (mut client, driver) = Transport::new(&Keypair::generate_ed25519()).expect("TLS");
+        executor.spawn(driver).detach();
+        // There is no route to it.
+        let dial =
+            client.dial(multiaddr("/ip4/203.0.113.1/udp/4001/quic-v1"), REUSE).expect("a dialable address");
+        let refused = dial.await.expect_err("there is no way");
+        assert!(matches!(refused, Error::Socket { .. }), "{refused}");
     }));
 }
 

@@ -2,10 +2,11 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_io::Timer;
+use futures::{AsyncReadExt, AsyncWriteExt, future::join_all};
 use libp2p::{
     Multiaddr, Transport as _,
     core::{
@@ -15,7 +16,10 @@ use libp2p::{
     multiaddr::Protocol,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use warren::transport::tcp::{Error, Stream, Transport};
+use warren::{
+    limits,
+    transport::tcp::{Error, Stream, Transport},
+};
 
 use super::{ip, multiaddr, next, run_alone, run_in_an_empty_network};
 
@@ -27,6 +31,48 @@ fn a_listener_survives_running_out_of_descriptors() {
 #[test]
 fn addresses_follow_the_interfaces() {
     run_in_an_empty_network("tcp::child_in_an_empty_network");
+}
+
+#[test]
+fn a_connection_ends_when_its_link_is_cut() {
+    run_in_an_empty_network("tcp::child_whose_link_is_cut");
+}
+
+/// One silent connection, one that is spoken to at once, and one at about the worst time, just before it
+/// would end as a silent one.
+#[test]
+#[ignore = "run by a_connection_ends_when_its_link_is_cut"]
+fn child_whose_link_is_cut() {
+    smol::block_on(async {
+        ip("link set lo up");
+        let mut listener = Transport::default();
+        listen(&mut listener, "/ip4/127.0.0.1/tcp/0");
+        let addr = next_address(&mut listener).await;
+        let mut pairs = Vec::new();
+        for speak in [None, Some(Duration::ZERO), Some(limits::TCP_UNACKED)] {
+            let dialled = dial_once_routed(&addr).await;
+            let TransportEvent::Incoming { upgrade, .. } = next(&mut listener).await else {
+                panic!("nobody")
+            };
+            pairs.push((dialled, upgrade.await.expect("an open connection"), speak));
+        }
+        ip("link set lo down");
+        let cut = Instant::now();
+        let ended =
+            pairs.into_iter().flat_map(|(dialled, accepted, speak)| [(dialled, speak), (accepted, speak)]);
+        join_all(ended.map(async |(mut stream, speak)| {
+            if let Some(pause) = speak {
+                Timer::after(pause).await;
+                stream.write_all(b"anybody?").await.expect("place in the socket");
+            }
+            let error = stream.read(&mut [0; 1]).await.expect_err("the other end cannot have said anything");
+            let noticed = cut.elapsed();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{speak:?}");
+            assert!(noticed <= limits::DEAD_LINK, "spoken to after {speak:?}: noticed after {noticed:?}");
+            println!("spoken to after {speak:?}: noticed after {noticed:?}");
+        }))
+        .await;
+    });
 }
 
 #[test]

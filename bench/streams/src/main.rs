@@ -5,7 +5,7 @@ mod peer;
 use anyhow::{Context, Result};
 use libp2p::identity::Keypair;
 use smol::Executor;
-use warren::transport::{Carriers, build};
+use warren::transport::{Built, Carriers, build};
 
 static EXECUTOR: Executor<'static> = Executor::new();
 
@@ -15,9 +15,8 @@ fn main() -> Result<()> {
         "quic" => (Carriers::Quic, "/ip4/127.0.0.1/udp/0/quic-v1"),
         _ => (Carriers::Tcp, "/ip4/127.0.0.1/tcp/0"),
     };
-    let (transport, driver) = build(&Keypair::generate_ed25519(), carriers)?;
+    let Built { transport, driver, .. } = build(&Keypair::generate_ed25519(), carriers)?;
     EXECUTOR.spawn(driver).detach();
-    EXECUTOR.spawn(futures_timer::drive()).detach();
     let spawn = |task| EXECUTOR.spawn(task).detach();
-    smol::future::block_on(EXECUTOR.run(peer::run(transport, addr, spawn)))
+    futures_timer::block_on(EXECUTOR.run(peer::run(transport, addr, spawn)))
 }

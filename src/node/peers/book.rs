@@ -141,6 +141,13 @@ impl Book {
         Some(best.into_iter().filter_map(with_peer).take(limits::DIAL_ADDRESSES).collect())
     }
 
+    /// All addresses of `peer` that may be dialled, best first, each with `/p2p/PEER` at its end, whatever its state.
+    pub fn dialable(&self, peer: PeerId) -> Vec<Multiaddr> {
+        let with_peer = |entry: &Entry| entry.addr.clone().with_p2p(peer).ok();
+        let best = self.peers.get(&peer).map(|known| known.best(&self.networks)).unwrap_or_default();
+        best.into_iter().filter_map(with_peer).collect()
+    }
+
     /// When `peer` may be dialled: a time that has passed if it may be now. `None` as with [`Self::due`], but for
     /// backing off.
     pub fn next_due(&self, peer: PeerId) -> Option<Instant> {

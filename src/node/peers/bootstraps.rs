@@ -9,7 +9,11 @@ use crate::limits;
 
 /// The bootstrap peers of a node.
 #[derive(Debug)]
-pub struct Bootstraps(Vec<Target>);
+pub struct Bootstraps {
+    targets: Vec<Target>,
+    /// The node has found the company that it wants, and can do without for a while.
+    calm: bool,
+}
 
 /// One peer, or one address of an unknown one, and how its dials have gone.
 #[derive(Debug)]
@@ -49,14 +53,31 @@ impl Bootstraps {
                 }),
             }
         }
-        Self(targets)
+        Self { targets, calm: false }
+    }
+
+    /// Whether the node has found the company that it wants. While it has, dials are rarer.
+    pub fn set_calm(&mut self, calm: bool, now: Instant) {
+        if std::mem::replace(&mut self.calm, calm) && !calm {
+            let soon = now + limits::REDIAL_MOST;
+            for target in &mut self.targets {
+                target.delay = target.delay.min(limits::REDIAL_MOST);
+                if let State::Waiting(at) = &mut target.state {
+                    *at = soon.min(*at);
+                }
+            }
+        }
+    }
+
+    fn most(&self) -> Duration {
+        if self.calm { limits::REDIAL_CALM } else { limits::REDIAL_MOST }
     }
 
     /// The addresses of one peer to dial at `now`, if one is due. Answer with [`Self::dialing`], [`Self::connected`] or
     /// [`Self::failed_at_once`].
     pub fn due(&self, now: Instant) -> Option<(usize, &[Multiaddr])> {
         let due = |t: &Target| matches!(t.state, State::Waiting(at) if at <= now);
-        self.0.iter().position(due).map(|i| (i, self.0[i].addrs.as_slice()))
+        self.targets.iter().position(due).map(|i| (i, self.targets[i].addrs.as_slice()))
     }
 
     /// When the next dial is due.
@@ -65,20 +86,21 @@ impl Bootstraps {
             State::Waiting(at) => Some(at),
             _ => None,
         };
-        self.0.iter().filter_map(at).min()
+        self.targets.iter().filter_map(at).min()
     }
 
     /// The dial of target `i` is under way.
     pub fn dialing(&mut self, i: usize, id: ConnectionId) {
-        if let Some(target) = self.0.get_mut(i) {
+        if let Some(target) = self.targets.get_mut(i) {
             target.state = State::Dialing(id);
         }
     }
 
     /// The dial of target `i` could not even start. `jitter` is random in 0..1.
     pub fn failed_at_once(&mut self, i: usize, now: Instant, jitter: f64) {
-        if let Some(target) = self.0.get_mut(i) {
-            target.wait(now, jitter);
+        let most = self.most();
+        if let Some(target) = self.targets.get_mut(i) {
+            target.wait(most, now, jitter);
         }
     }
 
@@ -89,15 +111,16 @@ impl Bootstraps {
         now: Instant,
         jitter: f64,
     ) -> Option<(&[Multiaddr], Duration)> {
-        let target = self.0.iter_mut().find(|t| t.state == State::Dialing(id))?;
-        let delay = target.wait(now, jitter);
+        let most = self.most();
+        let target = self.targets.iter_mut().find(|t| t.state == State::Dialing(id))?;
+        let delay = target.wait(most, now, jitter);
         Some((&target.addrs, delay))
     }
 
     /// A connection to `peer` is there: by the dial `id`, or by any other way. Every target that leads to
     /// this peer is satisfied.
     pub fn connected(&mut self, id: ConnectionId, peer: PeerId, now: Instant) {
-        for target in &mut self.0 {
+        for target in &mut self.targets {
             if target.state == State::Dialing(id) {
                 target.peer = Some(peer);
             }
@@ -109,30 +132,31 @@ impl Bootstraps {
 
     /// Whether `peer` is one of them, as far as is known: who is at an address shows when it is reached.
     pub fn has(&self, peer: &PeerId) -> bool {
-        self.0.iter().any(|target| target.peer.as_ref() == Some(peer))
+        self.targets.iter().any(|target| target.peer.as_ref() == Some(peer))
     }
 
     /// The last connection to `peer` is gone.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: f64) {
-        for target in &mut self.0 {
+        let most = self.most();
+        for target in &mut self.targets {
             if let State::Connected(since) = target.state
                 && target.peer == Some(peer)
             {
                 if now.duration_since(since) >= limits::REDIAL_SETTLED {
                     target.delay = limits::REDIAL_FIRST;
                 }
-                target.wait(now, jitter);
+                target.wait(most, now, jitter);
             }
         }
     }
 }
 
 impl Target {
-    /// Waits for the current delay, less up to a half of it, and doubles the next one.
-    fn wait(&mut self, now: Instant, jitter: f64) -> Duration {
+    /// Waits for the current delay, less up to a half of it, and doubles the next one up to `most`.
+    fn wait(&mut self, most: Duration, now: Instant, jitter: f64) -> Duration {
         let delay = self.delay.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
         self.state = State::Waiting(now + delay);
-        self.delay = (self.delay * 2).min(limits::REDIAL_MOST);
+        self.delay = (self.delay * 2).min(most);
         delay
     }
 }
@@ -142,6 +166,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn who_has_company_dials_rarely_and_who_loses_it_soon() {
+        let now = Instant::now();
+        let mut bootstraps = one(now);
+        bootstraps.set_calm(true, now);
+        for n in 0..20 {
+            bootstraps.dialing(0, id(n));
+            bootstraps.failed(id(n), now, 0.0);
+        }
+        assert_eq!(bootstraps.next_due(), Some(now + limits::REDIAL_CALM));
+        bootstraps.set_calm(false, now);
+        assert_eq!(bootstraps.next_due(), Some(now + limits::REDIAL_MOST));
+    }
 
     fn id(n: usize) -> ConnectionId {
         ConnectionId::new_unchecked(n)

@@ -6,12 +6,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use async_io::Timer;
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, poll_fn},
     stream::FuturesUnordered,
 };
+use futures_timer::Delay;
 use libp2p::{
     Multiaddr, Transport,
     core::transport::{DialOpts, TransportError},
@@ -41,7 +41,7 @@ pub(super) struct Attempt<T: Transport> {
     lookups_left: usize,
     dials_left: usize,
     /// The head start of the latest dial, while it lasts.
-    head_start: Option<Timer>,
+    head_start: Option<Delay>,
     /// What went wrong so far; no longer than lookups and targets together.
     causes: Vec<Error<T::Error>>,
 }
@@ -134,7 +134,7 @@ where
                 Ok(dial) => {
                     self.dials_left -= 1;
                     self.dials.push(dial);
-                    self.head_start = Some(Timer::after(limits::DNS_DIAL_STAGGER));
+                    self.head_start = Some(Delay::new(limits::DNS_DIAL_STAGGER));
                 }
                 Err(TransportError::MultiaddrNotSupported(addr)) => {
                     self.causes.push(Error::NotSupported(addr));
@@ -156,7 +156,7 @@ where
             return if exhausted { Poll::Ready(Step::Exhausted) } else { Poll::Pending };
         }
         match &mut self.head_start {
-            Some(head_start) => head_start.poll_unpin(cx).map(|_| Step::NextDial),
+            Some(head_start) => head_start.poll_unpin(cx).map(|()| Step::NextDial),
             None => Poll::Ready(Step::NextDial),
         }
     }

@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use async_io::{Async, Timer};
+use async_io::Async;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
     future::{Either, select},
 };
+use futures_timer::Delay;
 use smol::future::or;
 
 use super::{
@@ -273,7 +274,7 @@ fn interleave(v6: Vec<IpAddr>, v4: Vec<IpAddr>) -> Vec<IpAddr> {
 /// The outcome of `work`, or that of `late` when it takes too long.
 async fn within<T>(time: Duration, work: impl Future<Output = T>, late: impl Future<Output = T>) -> T {
     or(work, async {
-        Timer::after(time).await;
+        Delay::new(time).await;
         late.await
     })
     .await

@@ -25,6 +25,7 @@ use crate::limits;
 pub(super) struct Setup {
     pub(super) keys: Keys,
     credentials: tls::Credentials,
+    /// Of a connection that we begin.
     transport: Arc<TransportConfig>,
     server: Arc<ServerConfig>,
 }
@@ -36,8 +37,8 @@ impl Setup {
 
     pub(super) fn with_keys(key: &Keypair, keys: Keys) -> Result<Self, Error> {
         let credentials = tls::Credentials::new(key).map_err(Error::tls)?;
-        let transport = Arc::new(transport_config());
-        let server = Arc::new(server_config(&credentials, &keys, &transport)?);
+        let transport = Arc::new(transport_config(limits::QUIC_KEEP_ALIVE));
+        let server = Arc::new(server_config(&credentials, &keys)?);
         Ok(Setup { keys, credentials, transport, server })
     }
 
@@ -61,7 +62,7 @@ impl fmt::Debug for Setup {
     }
 }
 
-fn transport_config() -> TransportConfig {
+fn transport_config(keep_alive: Duration) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(limits::QUIC_STREAMS.into())
@@ -73,24 +74,20 @@ fn transport_config() -> TransportConfig {
         .send_window(limits::QUIC_SEND_WINDOW)
         .crypto_buffer_size(limits::QUIC_CRYPTO_BUFFER)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(millis(limits::QUIC_IDLE)))))
-        .keep_alive_interval(Some(limits::QUIC_KEEP_ALIVE));
+        .keep_alive_interval(Some(keep_alive));
     // As they are: CUBIC, 333 ms as the first guess of a round trip (RFC 9002, section 6.2.2), MTU discovery up
     // to 1452 bytes, no ACK frequency extension (gossip is small messages, to be acknowledged soon).
     config
 }
 
-fn server_config(
-    credentials: &tls::Credentials,
-    keys: &Keys,
-    transport: &Arc<TransportConfig>,
-) -> Result<ServerConfig, Error> {
+fn server_config(credentials: &tls::Credentials, keys: &Keys) -> Result<ServerConfig, Error> {
     let tls = credentials.server_config().map_err(Error::tls)?;
     let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(Error::tls)?);
     let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&keys.token);
     let mut config = ServerConfig::new(crypto, Arc::new(token_key));
     let time_source: Arc<TokenClock> = Arc::clone(&keys.token_clock);
     config
-        .transport_config(Arc::clone(transport))
+        .transport_config(Arc::new(transport_config(limits::QUIC_KEEP_ALIVE_ACCEPTED)))
         .migration(true)
         .time_source(time_source)
         // The core decides about each handshake at once, so none waits for it, nor what follows.

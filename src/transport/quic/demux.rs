@@ -3,7 +3,7 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -57,6 +57,7 @@ pub struct Datagram {
 /// Receives one kind of datagrams from all sockets of a transport, and sends on them. Dropping it ends that.
 ///
 /// At most [`limits::SIDE_DATAGRAMS`] wait here; later ones are lost, as datagrams are.
+#[derive(Clone)]
 pub struct Datagrams {
     queue: async_channel::Receiver<Datagram>,
     sockets: Arc<Sockets>,
@@ -75,6 +76,22 @@ impl Datagrams {
     pub fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         let socket = self.sockets.of_family(to).ok_or(io::ErrorKind::AddrNotAvailable)?;
         socket.send_to(bytes, to)
+    }
+
+    /// Where the socket is bound that [`Self::send_to`] would use.
+    pub fn local_for(&self, to: SocketAddr) -> Option<SocketAddr> {
+        self.sockets.of_family(to).map(|socket| socket.local)
+    }
+
+    /// The next dial of `remote` comes from this socket, which must not block: it has found a way there. It takes no
+    /// other dials, and ends with its connection.
+    pub fn adopt(&self, remote: SocketAddr, socket: UdpSocket) {
+        let mut table = self.sockets.table();
+        table.won.retain(|(other, _)| *other != remote);
+        if table.won.len() >= limits::PUNCH_WON {
+            table.won.remove(0);
+        }
+        table.won.push((remote, socket));
     }
 
     /// Where the sockets are bound.
@@ -99,6 +116,8 @@ struct Table {
     sockets: Vec<Weak<Socket>>,
     stun: Option<async_channel::Sender<Datagram>>,
     punch: Option<async_channel::Sender<Datagram>>,
+    /// Sockets that found a way through two NATs, and where it leads.
+    won: Vec<(SocketAddr, UdpSocket)>,
     /// Datagrams that nobody wanted, or had place for.
     dropped: u32,
 }
@@ -128,6 +147,12 @@ impl Sockets {
         if !taken {
             table.dropped = table.dropped.wrapping_add(1);
         }
+    }
+
+    pub(super) fn take_won(&self, remote: SocketAddr) -> Option<UdpSocket> {
+        let won = &mut self.table().won;
+        let at = won.iter().position(|(other, _)| *other == remote)?;
+        Some(won.remove(at).1)
     }
 
     pub(super) fn dropped(&self) -> u32 {

@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_io::Timer;
 use futures::future::poll_fn;
+use futures_timer::Delay;
 use libp2p::PeerId;
 use quinn_proto::ClientConfig;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use smol::future;
 
 use super::{
@@ -59,7 +60,7 @@ pub(super) async fn punch(
     }
     let expectation = Expectation { endpoint: &endpoint, remote };
     let late = async {
-        Timer::after(limits::PUNCH_TIMEOUT).await;
+        Delay::new(limits::PUNCH_TIMEOUT).await;
         Err(Error::Punch { addr: target.to_string(), after: limits::PUNCH_TIMEOUT })
     };
     let arrived = async { Ok(expectation.arrived().await) };
@@ -67,8 +68,17 @@ pub(super) async fn punch(
     Connecting::new(remote, held).await
 }
 
+/// Where the target is, if there is a way to it at all. Our sockets send to many, so they are not connected and
+/// do not hear that a datagram went nowhere; a connection that cannot begin would be waited for in vain. A socket
+/// of its own is told at once, and sends nothing.
 fn resolve(target: &address::Endpoint) -> Result<SocketAddr, Error> {
-    target.resolve().map_err(|source| Error::Socket { addr: target.to_string(), source })
+    let route = |remote: SocketAddr| {
+        let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        connect(&socket, &remote)?;
+        Ok(remote)
+    };
+    target.resolve().and_then(route).map_err(|source| Error::Socket { addr: target.to_string(), source })
 }
 
 /// A connection that the endpoint keeps for us when it comes.
@@ -92,7 +102,7 @@ impl Expectation<'_> {
                 // The next one may find a route.
                 log::trace!("a punch packet to {} is lost: {error}", self.remote);
             }
-            Timer::after(Duration::from_millis(fastrand::u64(shortest..=longest))).await;
+            Delay::new(Duration::from_millis(fastrand::u64(shortest..=longest))).await;
         }
     }
 }

@@ -8,8 +8,9 @@ use std::{
     time::Instant,
 };
 
-use async_io::{Timer, WritableOwned};
+use async_io::WritableOwned;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_timer::Delay;
 use quinn_proto::Transmit;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     endpoint::{Endpoint, State},
     socket::Receiver,
 };
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// Has to run as long as the transport is used, as a task beside the swarm. Ends when the transport is dropped
 /// and the last connection has been closed and forgotten, which takes some round trips after its close.
@@ -61,10 +62,9 @@ struct EndpointDriver {
     /// Describes what `sending` holds, when the socket was full.
     unsent: Option<Transmit>,
     /// The socket was full: done when it may no longer be.
-    full: Option<WritableOwned<UdpSocket>>,
-    timer: Timer,
-    /// What `timer` is set to. Often earlier than the core's deadline: most packets move that, and a timer
-    /// that fires early once costs less than one that is moved each time.
+    full: Option<Readiness<WritableOwned<UdpSocket>>>,
+    timer: Delay,
+    /// What `timer` is set to.
     timer_due: Option<Instant>,
     /// Errors in a row that receiving met.
     errors: usize,
@@ -80,7 +80,7 @@ impl EndpointDriver {
             sending: Vec::new(),
             unsent: None,
             full: None,
-            timer: Timer::never(),
+            timer: Delay::never(),
             timer_due: None,
             errors: 0,
             pause: None,
@@ -142,19 +142,11 @@ impl EndpointDriver {
     /// Sets the timer for `due`. `true`: it is past already.
     fn arm(&mut self, due: Option<Instant>, cx: &mut Context<'_>) -> bool {
         let Some(due) = due.into_iter().chain(self.pause).min() else { return false };
-        if self.timer_due.is_none_or(|armed| due < armed) {
-            self.timer.set_at(due);
+        if self.timer_due != Some(due) {
+            self.timer.set(Some(due));
             self.timer_due = Some(due);
         }
-        while let Poll::Ready(at) = self.timer.poll_unpin(cx) {
-            self.timer_due = None;
-            if at >= due {
-                return true;
-            }
-            self.timer.set_at(due);
-            self.timer_due = Some(due);
-        }
-        false
+        self.timer.poll_unpin(cx).is_ready()
     }
 }
 

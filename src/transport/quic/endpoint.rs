@@ -59,13 +59,18 @@ impl Endpoint {
         listening: bool,
         sockets: &Arc<Sockets>,
     ) -> io::Result<Arc<Self>> {
-        let socket = Arc::new(Socket::bind(addr)?);
+        Ok(Self::new(setup, Socket::bind(addr)?, listening, sockets))
+    }
+
+    /// The same with a socket that is there.
+    pub(super) fn new(setup: &Setup, socket: Socket, listening: bool, sockets: &Arc<Sockets>) -> Arc<Self> {
+        let socket = Arc::new(socket);
         let server = listening.then(|| setup.server());
         let core = Core::new(&setup.keys.of_socket(socket.local), server, socket.never_fragments());
         if listening {
             sockets.add(&socket);
         }
-        Ok(Arc::new(Endpoint {
+        Arc::new(Endpoint {
             socket,
             sockets: Arc::clone(sockets),
             state: Mutex::new(State {
@@ -76,7 +81,7 @@ impl Endpoint {
                 is_closing: false,
                 has_ended: false,
             }),
-        }))
+        })
     }
 
     pub(super) fn local(&self) -> SocketAddr {

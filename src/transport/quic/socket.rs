@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 
 use super::core::Meta;
-use crate::limits;
+use crate::{limits, transport::readiness::Readiness};
 
 /// Bytes of a datagram's buffer without GRO: more than an Ethernet frame carries.
 const DATAGRAM_BYTES: usize = 1500;
@@ -45,7 +45,11 @@ impl Socket {
             socket.set_only_v6(true)?;
         }
         socket.bind(&addr.into())?;
-        let socket = UdpSocket::from(socket);
+        Self::from_udp(socket.into())
+    }
+
+    /// A socket that somebody else bound, and that does not block.
+    pub(super) fn from_udp(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let io = Arc::new(Async::new_nonblocking(socket)?);
         let local = io.get_ref().local_addr()?;
@@ -89,10 +93,9 @@ impl Socket {
         self.io.get_ref().send_to(bytes, to).map(|_| ())
     }
 
-    /// Done when [`Self::send`] may work again. To be kept and polled, not made anew at each poll: `async_io`
-    /// would forget since when it waits.
-    pub(super) fn writable(&self) -> WritableOwned<UdpSocket> {
-        Arc::clone(&self.io).writable_owned()
+    /// Done when [`Self::send`] may work again.
+    pub(super) fn writable(&self) -> Readiness<WritableOwned<UdpSocket>> {
+        Readiness::new(Arc::clone(&self.io).writable_owned())
     }
 }
 
@@ -104,7 +107,7 @@ pub(super) struct Receiver {
     metas: [RecvMeta; limits::QUIC_RECEIVE_BUFFERS],
     /// There was nothing to receive: done when there may be. Saves asking the kernel whenever the driver was
     /// woken for other reasons.
-    empty: Option<ReadableOwned<UdpSocket>>,
+    empty: Option<Readiness<ReadableOwned<UdpSocket>>>,
 }
 
 impl Receiver {
@@ -138,7 +141,7 @@ impl Receiver {
             match socket.state.recv(socket.io.get_ref().into(), &mut slices, &mut self.metas) {
                 Ok(count) => break count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty = Some(Arc::clone(&socket.io).readable_owned());
+                    self.empty = Some(Readiness::new(Arc::clone(&socket.io).readable_owned()));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -1,6 +1,7 @@
 use std::{io, time::Duration};
 
-use async_io::{Async, Timer};
+use async_io::Async;
+use futures_timer::Delay;
 
 use super::{Error, Stream, socket};
 use crate::transport::address::Endpoint;
@@ -15,7 +16,7 @@ pub(super) async fn dial(
 ) -> Result<Stream, Error> {
     let connected = async { connect(&target, local_port).await.map(Some) };
     let late = async {
-        Timer::after(timeout).await;
+        Delay::new(timeout).await;
         Ok(None)
     };
     let addr = || target.to_string();

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use async_io::{Async, ReadableOwned, Timer};
+use async_io::{Async, ReadableOwned};
 use futures::{FutureExt, future::Ready};
+use futures_timer::Delay;
 use libp2p::Multiaddr;
 use rustix::io::Errno;
 
@@ -18,6 +19,7 @@ use crate::{
     transport::{
         address::tcp_multiaddr,
         listeners::{Incoming, Listen},
+        readiness::Readiness,
     },
 };
 
@@ -27,9 +29,9 @@ pub(super) struct Listener {
     pub(super) bound: SocketAddr,
     socket: Arc<Async<TcpListener>>,
     /// There was nobody to accept: done when there may be. Saves asking the kernel at each poll.
-    empty: Option<ReadableOwned<TcpListener>>,
+    empty: Option<Readiness<ReadableOwned<TcpListener>>>,
     /// Set while accepting waits for resources to come back.
-    pause: Option<Timer>,
+    pause: Option<Delay>,
     /// How long the next pause is.
     next_pause: Duration,
 }
@@ -51,7 +53,7 @@ impl Listener {
             match self.socket.get_ref().accept().and_then(opened) {
                 Ok(connection) => return Poll::Ready(Ok(connection)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty = Some(self.socket.clone().readable_owned());
+                    self.empty = Some(Readiness::new(self.socket.clone().readable_owned()));
                 }
                 Err(error) if is_about_one_connection(&error) && skipped < limits::TCP_ACCEPT_SKIPS => {
                     log::debug!("a connection to {} died before it was accepted: {error}", self.bound);
@@ -84,7 +86,7 @@ impl Listen for Listener {
             }
             Err(source) => {
                 // The connection stays in the backlog, so accepting at once would fail again at once.
-                self.pause = Some(Timer::after(self.next_pause));
+                self.pause = Some(Delay::new(self.next_pause));
                 self.next_pause = (self.next_pause * 2).min(limits::TCP_ACCEPT_PAUSE_MAX);
                 Poll::Ready(Err(Error::Accept { addr: self.bound, source }))
             }

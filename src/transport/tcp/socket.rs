@@ -6,7 +6,9 @@ use std::{
 };
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::limits;
 
 /// A listening socket, not blocking.
 ///
@@ -60,5 +62,10 @@ fn new(addr: SocketAddr) -> io::Result<Socket> {
     }
     // The multiplexer writes whole frames; holding them back would only add delay.
     socket.set_tcp_nodelay(true)?;
+    // A dead link. With the second option the kernel no longer counts the questions that got no answer.
+    let keepalive =
+        TcpKeepalive::new().with_time(limits::TCP_KEEP_IDLE).with_interval(limits::TCP_KEEP_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(limits::TCP_UNACKED))?;
     Ok(socket)
 }

@@ -9,21 +9,20 @@ use std::{
 use async_io::{Async, ReadableOwned, WritableOwned};
 use futures::io::{AsyncRead, AsyncWrite};
 
+use crate::transport::readiness::Readiness;
+
 /// A TCP connection.
 ///
 /// `Async<TcpStream>` could be used as it is, but it asks the kernel on every poll, and a multiplexer polls
 /// for reading whenever it does anything at all: each message sent would cost a `recv` that finds nothing.
 /// This type remembers that the socket was empty (or full) and then waits for the reactor.
-///
-/// It waits with futures that it keeps. `Async::poll_readable` would forget at each poll since when it waits; with
-/// the reactor on another thread it then takes the event it waits for to be an old one, again and again.
 #[derive(Debug)]
 pub struct Stream {
     io: Arc<Async<TcpStream>>,
     /// There was nothing to read: done when there may be.
-    empty: Option<ReadableOwned<TcpStream>>,
+    empty: Option<Readiness<ReadableOwned<TcpStream>>>,
     /// There was no room to write: done when there may be.
-    full: Option<WritableOwned<TcpStream>>,
+    full: Option<Readiness<WritableOwned<TcpStream>>>,
 }
 
 impl Stream {
@@ -58,12 +57,12 @@ impl Stream {
             }
             match retried(|| read(&mut self.io.get_ref())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.empty = Some(self.io.clone().readable_owned());
+                    self.empty = Some(Readiness::new(self.io.clone().readable_owned()));
                 }
                 Ok(count) => {
                     // Zero is the end of the stream, which stays readable.
                     if count != 0 && count != wanted {
-                        self.empty = Some(self.io.clone().readable_owned());
+                        self.empty = Some(Readiness::new(self.io.clone().readable_owned()));
                     }
                     return Poll::Ready(Ok(count));
                 }
@@ -86,11 +85,11 @@ impl Stream {
             }
             match retried(|| write(&mut self.io.get_ref())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.full = Some(self.io.clone().writable_owned());
+                    self.full = Some(Readiness::new(self.io.clone().writable_owned()));
                 }
                 Ok(count) => {
                     if count != offered {
-                        self.full = Some(self.io.clone().writable_owned());
+                        self.full = Some(Readiness::new(self.io.clone().writable_owned()));
                     }
                     return Poll::Ready(Ok(count));
                 }

@@ -2,8 +2,8 @@
 
 use std::{io, net::UdpSocket, pin::Pin, time::Duration};
 
-use async_io::Timer;
 use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
+use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Transport as _,
     core::{
@@ -81,7 +81,7 @@ impl Node {
 /// Runs a test, or fails when it takes longer than any machine needs.
 fn run<'a, F: Future<Output = ()>>(executor: &smol::LocalExecutor<'a>, test: F) {
     let late = async {
-        Timer::after(Duration::from_secs(30)).await;
+        Delay::new(Duration::from_secs(30)).await;
         panic!("the test does not come to its end");
     };
     smol::block_on(executor.run(smol::future::or(test, late)));

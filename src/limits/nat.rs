@@ -1,0 +1,355 @@
+//! Bounds of reaching and being reached through NATs.
+
+use std::time::Duration;
+
+use super::*;
+
+// ---- warren nat ---------------------------------------------------------------------------------
+
+/// How long `warren nat` looks around at the most. Unit: time. The tests of filtering take 2.5 s.
+pub const SURVEY: Duration = Duration::from_secs(6);
+
+/// How long it waits for the other IP family, and for the router at least. Unit: time.
+pub const SURVEY_REST: Duration = Duration::from_secs(3);
+
+// ---- relays -------------------------------------------------------------------------------------
+
+/// Reservations of a node that others cannot dial. Unit: relays. One may die.
+pub const RESERVATIONS: usize = 2;
+
+/// Relays that are remembered. Unit: relays.
+pub const RELAYS: usize = 32;
+
+/// How long a reservation is held before it is asked for anew. Unit: time.
+///
+/// Relays give an hour by custom; ours give that too. The second try still comes in time.
+pub const RELAY_RENEW: Duration = Duration::from_secs(25 * 60);
+
+/// After a relay was lost it is asked again in so long; each time after that is twice as long ...
+pub const RELAY_RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// ... up to this. Unit: time.
+pub const RELAY_RETRY_MOST: Duration = Duration::from_secs(5 * 60);
+
+/// Reservations that `warren relay` gives. Unit: reservations, each a connection of about 30 kB.
+pub const RELAY_RESERVATIONS: usize = 256;
+
+/// Reservations of one peer. Unit: reservations. A renewal overlaps what it replaces.
+pub const RELAY_RESERVATIONS_PER_PEER: usize = 2;
+
+/// How long a reservation lasts. Unit: time. An hour, as everywhere.
+pub const RELAY_RESERVATION: Duration = Duration::from_secs(60 * 60);
+
+/// Circuits through `warren relay` at once. Unit: circuits, with up to 16 kB under way in each direction.
+pub const RELAY_CIRCUITS: usize = 128;
+
+/// Circuits of one peer, to it and from it. Unit: circuits. A room of eight behind the worst of NATs.
+pub const RELAY_CIRCUITS_PER_PEER: usize = 16;
+
+/// How long a circuit lasts. Unit: time. A conversation; who still needs it makes a new one.
+pub const RELAY_CIRCUIT: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Bytes through one circuit, both directions together. Unit: bytes. 100,000 chat messages, but no films.
+pub const RELAY_CIRCUIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Reservations, and circuits, of one peer that may come at once; and how long one more takes after that.
+pub const RELAY_BURST_PER_PEER: u32 = 30;
+
+/// See [`RELAY_BURST_PER_PEER`]. Unit: time.
+pub const RELAY_RATE_PER_PEER: Duration = Duration::from_secs(60);
+
+/// The same for all peers of one IP address, behind which may be a home or a quarter of a town.
+pub const RELAY_BURST_PER_IP: u32 = 240;
+
+/// See [`RELAY_BURST_PER_IP`]. Unit: time.
+pub const RELAY_RATE_PER_IP: Duration = Duration::from_secs(10);
+
+const _: () = assert!(RELAY_CIRCUITS_PER_PEER < RELAY_CIRCUITS && RELAY_BURST_PER_PEER < RELAY_BURST_PER_IP);
+const _: () = assert!(2 * RELAY_RENEW.as_secs() < RELAY_RESERVATION.as_secs());
+
+// ---- direct connections ------------------------------------------------------------------------
+
+/// How long the agreement on a direct connection may take. Unit: time. Four messages through a relay.
+pub const DCUTR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Addresses told in it, and taken from it. Unit: addresses.
+pub const DCUTR_ADDRESSES: usize = 8;
+
+/// Bytes of one of its messages. Unit: bytes. As libp2p has it.
+pub const DCUTR_MESSAGE_BYTES: usize = 4096;
+
+/// Attempts at a direct connection beside one relayed connection. Unit: attempts.
+pub const DCUTR_ATTEMPTS: u32 = 6;
+
+/// Between the first two; each time after that is four times as long. Unit: time.
+pub const DCUTR_RETRY: Duration = Duration::from_secs(2);
+
+/// Agreements under way. Unit: agreements, each a stream and a task.
+pub const DCUTR_AT_ONCE: usize = 16;
+
+const _: () = assert!(DCUTR_ADDRESSES * (ADDRESS_BYTES + 3) + 8 < DCUTR_MESSAGE_BYTES);
+
+// ---- STUN ---------------------------------------------------------------------------------------
+
+/// First pause before a STUN request is repeated; it doubles each time. RFC 8489, section 6.2.1.
+pub const STUN_RTO: Duration = Duration::from_millis(500);
+
+/// Times that a request is sent (Rc). RFC 8489, section 6.2.1.
+pub const STUN_SENDS: u32 = 7;
+
+/// Pauses of [`STUN_RTO`] after the last of them (Rm): a server that is silent is given up after 39.5 s. Same source.
+pub const STUN_LAST_WAIT: u32 = 16;
+
+/// Times that a request is sent whose answer a NAT may be keeping from us, or that goes to an address which only
+/// a server told us: of three, on a path that loses one in ten both ways, all are lost in 0.7 % of the tests.
+pub const STUN_TEST_SENDS: u32 = 3;
+
+/// Pauses of [`STUN_RTO`] after the last of those: the test is over after 2.5 s.
+pub const STUN_TEST_LAST_WAIT: u32 = 2;
+
+/// Times that a request goes out before a verdict no longer waits for its answer: 1.5 s.
+pub const STUN_SETTLED_SENDS: u32 = 3;
+
+/// STUN servers asked in one IP family. Two tell a mapping's kind; the others are for those that are down.
+pub const STUN_SERVERS: usize = 4;
+
+/// STUN servers that may be named, in all.
+pub const STUN_SERVER_NAMES: usize = 16;
+
+/// Servers remembered for not answering: two addresses of each family for each name.
+pub const STUN_SILENT: usize = 4 * STUN_SERVER_NAMES;
+
+/// Requests under way in one IP family: one for each server, two tests of filtering and three of mapping.
+pub const STUN_TRANSACTIONS: usize = STUN_SERVERS + 2 + 3;
+
+/// What a client has to tell and nobody has asked for yet. Each request ends in one of these, and each check in
+/// two more.
+pub const STUN_EVENTS: usize = 4 * STUN_TRANSACTIONS;
+
+/// Attributes of one STUN message that are looked at; binding responses have about six.
+pub const STUN_ATTRIBUTES: usize = 32;
+
+/// Unknown attributes that one error names. Each takes two bytes of the answer and took four of the request.
+pub const STUN_UNKNOWN: usize = 8;
+
+/// How long outside ports can be predicted from those seen: NATs forget after 30 s (RFC 4787 wants 120, the Linux
+/// kernel has 30), less the time to make use of it.
+pub const STUN_FRESH: Duration = Duration::from_secs(27);
+
+/// How long the kind of a NAT is believed that could not be seen again. It changes when the router does.
+pub const STUN_KIND: Duration = Duration::from_secs(60 * 60);
+
+/// Silence towards an address after which a NAT lets nothing in from there: the longest of the common timeouts
+/// for two-way traffic is 300 s. Before that, a test of filtering from there would find the door open.
+pub const STUN_QUIET: Duration = Duration::from_secs(330);
+
+/// Addresses for which that silence is remembered.
+pub const STUN_QUIET_ADDRESSES: usize = 16;
+
+/// Between two checks when nothing happens and nobody asks: from three quarters of this to all of it, at random.
+/// A check is a datagram to each server and back, 500 bytes.
+pub const STUN_CHECK: Duration = Duration::from_secs(5 * 60);
+
+/// Between two checks at least, whatever happens: longer than a test of filtering takes.
+pub const STUN_CHECK_LEAST: Duration = Duration::from_secs(5);
+
+/// Wait after addresses changed: routes and leases come one after the other.
+pub const STUN_SETTLE: Duration = Duration::from_millis(500);
+
+/// Before fresh ports go stale a check begins by so much, so that its answers come in time.
+pub const STUN_AHEAD: Duration = Duration::from_secs(3);
+
+/// First pause after a check that nobody answered; it doubles up to [`STUN_CHECK`].
+pub const STUN_RETRY: Duration = Duration::from_secs(10);
+
+/// For how long one wish for fresh ports counts: each is a check every 24 s, and who still wants it can say so.
+pub const STUN_WISH: Duration = Duration::from_secs(2 * 60);
+
+/// Distance of outside ports, one after the other, up to which a NAT counts as sequential. Of two random ports so
+/// near to each other there is one pair in 2,000.
+pub const STUN_SPREAD: u16 = 15;
+
+/// Answers per second of a STUN server to one owner (an IPv4 /24, an IPv6 /48), in the long run.
+pub const STUN_OWNER_RATE: u32 = 4;
+
+/// Answers to one owner at once: two whole checks, with repetitions.
+pub const STUN_OWNER_BURST: u32 = 24;
+
+/// Answers per second to all: about 20 kB/s is the most that anybody can have us send to somebody else.
+pub const STUN_RATE: u32 = 100;
+
+/// Answers to all at once.
+pub const STUN_BURST: u32 = 200;
+
+/// Owners whose allowance is remembered. One that is whole again need not be.
+pub const STUN_OWNERS: usize = 1024;
+
+/// The longest answer of a STUN server, in bytes: three IPv6 addresses of 24, a fingerprint of 8, a header of 20.
+pub const STUN_ANSWER_BYTES: usize = 20 + 3 * 24 + 8;
+
+/// Sockets that one STUN server has: in each family two IP addresses with two ports.
+pub const STUN_SOCKETS: usize = 8;
+
+/// Datagrams, or other things, that the STUN driver handles before others have their turn.
+pub const STUN_TURNS: usize = 8;
+
+/// Wishes on their way to the STUN client. Later ones are lost: what they want is under way already.
+pub const STUN_WISHES: usize = 16;
+
+/// Verdicts and addresses that nobody has read yet. Later ones wait, and newer verdicts replace older ones.
+pub const STUN_NEWS: usize = 16;
+
+const _: () = assert!(STUN_ANSWER_BYTES <= SIDE_BYTES);
+const _: () = assert!(STUN_SETTLED_SENDS < STUN_SENDS && STUN_TEST_SENDS <= STUN_SENDS);
+const _: () = assert!(STUN_AHEAD.as_secs() < STUN_FRESH.as_secs() && STUN_FRESH.as_secs() < 30);
+const _: () = assert!(STUN_FRESH.as_secs() - STUN_AHEAD.as_secs() > STUN_CHECK_LEAST.as_secs());
+const _: () = assert!(STUN_QUIET.as_secs() < STUN_KIND.as_secs());
+// Within the time that an allowance takes to be whole again, so many owners at most can use up a part of theirs.
+const _: () =
+    assert!((STUN_BURST + STUN_RATE * STUN_OWNER_BURST.div_ceil(STUN_OWNER_RATE)) as usize <= STUN_OWNERS);
+
+// ---- guessing and prediction of ports ----------------------------------------------------------
+
+/// Sockets that one behind a NAT with random ports opens. Unit: sockets, for [`PUNCH_PATIENCE`].
+pub const PUNCH_SOCKETS: usize = 256;
+
+/// Sockets that one behind a NAT with sequential ports opens. Unit: sockets.
+pub const PUNCH_PREDICTED_SOCKETS: usize = 16;
+
+/// Ports that the other side probes. Unit: datagrams. With [`PUNCH_SOCKETS`] they meet in 98.3 % of all cases; each
+/// takes an entry in the tables of two NATs, which have room for some thousands.
+pub const PUNCH_PROBES: usize = 1024;
+
+/// Ports ahead of the last one seen that are probed when they are sequential. Unit: ports.
+pub const PUNCH_PREDICTIONS: usize = 50;
+
+/// Ports below this are not guessed: NATs leave them alone.
+pub const PUNCH_LEAST_PORT: u16 = 1024;
+
+/// Datagrams sent at once, and the pause after them: a thousand a second, which a home's uplink bears.
+pub const PUNCH_BURST: usize = 20;
+
+/// See [`PUNCH_BURST`]. Unit: time.
+pub const PUNCH_PACE: Duration = Duration::from_millis(20);
+
+/// Between two rounds of knocking by the opened sockets. Unit: time.
+pub const PUNCH_REPEAT: Duration = Duration::from_millis(500);
+
+/// Answers to a probe that met: one of them arrives.
+pub const PUNCH_ANSWERS: usize = 3;
+
+/// How long a punch may take. Unit: time. All probes take a second.
+pub const PUNCH_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the same peer is left alone after one. Unit: time.
+pub const PUNCH_REST: Duration = Duration::from_secs(60);
+
+/// Sockets that won and wait to be dialled from. Unit: sockets.
+pub const PUNCH_WON: usize = 4;
+
+const _: () = assert!(PUNCH_PREDICTIONS * 4 <= PUNCH_PROBES);
+const _: () = assert!(
+    PUNCH_PROBES / PUNCH_BURST * (PUNCH_PACE.as_millis() as usize) * 2 < PUNCH_PATIENCE.as_millis() as usize
+);
+
+// ---- port mapping -------------------------------------------------------------------------------
+
+/// Mappings asked for at once. A node wants one for TCP and one for UDP.
+pub const PORTMAP_MAPPINGS: usize = 8;
+
+/// How long a mapping is asked for. Unit: time.
+///
+/// Renewed at half of it. A node that dies without a word leaves its port open for no longer than this.
+pub const PORTMAP_LEASE: Duration = Duration::from_secs(3600);
+
+/// The longest lease believed in; a gateway may be replaced, and then the next renewal is how we notice.
+pub const PORTMAP_LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The least time until a renewal: a gateway that grants a second at a time is not asked twice a second.
+///
+/// RFC 6887, section 11.2.1, has 4 s between two requests for a renewal; this is for the first.
+pub const PORTMAP_RENEWAL_MIN: Duration = Duration::from_secs(2);
+
+/// The longest time until a UPnP mapping is asked for again. Unit: time.
+///
+/// UPnP has no epoch, so this is how long a gateway that lost its mappings in a restart goes unnoticed.
+pub const PORTMAP_UPNP_RENEWAL: Duration = Duration::from_secs(600);
+
+/// Waits for an answer before a request is sent again, in the first phase: 1.75 s in all.
+///
+/// As NAT-PMP begins (RFC 6886, section 3.1). A gateway is a millisecond away; one that is silent for so long, and
+/// has never said anything, does not speak the protocol.
+pub const PORTMAP_QUICK: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1000)];
+
+/// The first and the longest wait after that, for a gateway that has answered before (RFC 6887, section 8.1.1).
+pub const PORTMAP_RETRY: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(1024)];
+
+/// Pause after no protocol has worked; each further one is twice as long, up to the longest of [`PORTMAP_RETRY`].
+pub const PORTMAP_PAUSE: Duration = Duration::from_secs(64);
+
+/// The shortest and the longest time that an error is taken to last, whatever its lifetime says (RFC 6887, section
+/// 7.2: the client should have a limit; 30 minutes is its long lifetime, 30 seconds its short one).
+pub const PORTMAP_ERROR: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(1800)];
+
+/// After a gateway has announced a restart, requests are spread over this time (RFC 6887, section 14.1.3).
+pub const PORTMAP_ANNOUNCED: Duration = Duration::from_secs(5);
+
+/// After addresses or routes have changed, the gateway is looked up when it has been quiet for so long. Unit: time.
+pub const PORTMAP_SETTLE: Duration = Duration::from_millis(500);
+
+/// How long releasing all mappings may take at the end. What is not released by then ends with its lease.
+pub const PORTMAP_RELEASE: Duration = Duration::from_secs(1);
+
+/// Events waiting for the node. The mapper waits when they are full.
+pub const PORTMAP_EVENTS: usize = 16;
+
+/// Datagrams handled before other tasks run.
+pub const PORTMAP_TURNS: usize = 16;
+
+/// Bytes of a datagram from the gateway: PCP has at most 1100 (RFC 6887, section 7), SSDP fits an Ethernet frame.
+pub const PORTMAP_DATAGRAM_BYTES: usize = 1500;
+
+// ---- UPnP ---------------------------------------------------------------------------------------
+
+/// How long answers to a search are awaited. Unit: time. They come within a second (`MX: 1`) of either of two searches.
+pub const UPNP_SEARCH: Duration = Duration::from_millis(2500);
+
+/// Pause before the search is sent again, as datagrams get lost in a WLAN.
+pub const UPNP_SEARCH_AGAIN: Duration = Duration::from_millis(1000);
+
+/// Datagrams looked at in answer to a search; many devices answer for each of their parts.
+pub const UPNP_ANSWERS: usize = 64;
+
+/// Descriptions fetched: a gateway has one, or one per version.
+pub const UPNP_LOCATIONS: usize = 4;
+
+/// Services that a description may list; those of routers list about ten.
+pub const UPNP_SERVICES: usize = 32;
+
+/// Connections to the Internet that are asked for their address; a gateway has one or two.
+pub const UPNP_CONNECTIONS: usize = 4;
+
+/// Bytes of an address in a description.
+pub const UPNP_URL_BYTES: usize = 256;
+
+/// Bytes of an HTTP answer, head and body. Descriptions of routers have 3 to 20 kB.
+pub const UPNP_HTTP_BYTES: usize = 64 * 1024;
+
+/// Bytes of the head of it, and of the line before a chunk.
+pub const UPNP_HEAD_BYTES: usize = 4096;
+
+/// How long one HTTP request may take. Unit: time. Slow routers need a second for a mapping.
+pub const UPNP_HTTP: Duration = Duration::from_secs(5);
+
+/// How long one thing to do may take with all its requests. Unit: time.
+pub const UPNP_JOB: Duration = Duration::from_secs(20);
+
+/// External ports tried when those before are somebody else's.
+pub const UPNP_PORTS: usize = 6;
+
+const _: () = assert!(PORTMAP_LEASE.as_secs() < PORTMAP_LEASE_MAX.as_secs());
+const _: () = assert!(2 * PORTMAP_UPNP_RENEWAL.as_secs() < PORTMAP_LEASE.as_secs());
+const _: () = assert!(PORTMAP_PAUSE.as_secs() < PORTMAP_RETRY[1].as_secs());
+const _: () = assert!(UPNP_HEAD_BYTES < UPNP_HTTP_BYTES && UPNP_HTTP.as_secs() < UPNP_JOB.as_secs());
+const _: () = assert!(UPNP_SEARCH_AGAIN.as_millis() + 1000 < UPNP_SEARCH.as_millis());

@@ -1,0 +1,198 @@
+//! The harder way from a relayed connection to a direct one, after [`super::holes`] went in vain: prediction and
+//! guessing of ports ([`punch`]). One at a time, since each takes the sockets' attention and the uplink.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, SocketAddrV4},
+    time::Instant,
+};
+
+use async_channel::{Receiver, Sender};
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    multiaddr::Protocol,
+    swarm::dial_opts::{DialOpts, PeerCondition},
+};
+use libp2p_stream::{Control, IncomingStreams};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::Node;
+use crate::{
+    limits,
+    nat::{
+        punch::{self, Agreement, Hole, Nat, Part},
+        stun::{
+            Family,
+            verdict::{Allocation, Verdict},
+        },
+    },
+    transport::quic::Datagrams,
+};
+
+/// What it takes to punch.
+pub(super) struct Punches {
+    control: Control,
+    incoming: IncomingStreams,
+    /// Punch packets of the listening sockets; with whoever is punching, and none without QUIC.
+    datagrams: Option<Datagrams>,
+    /// Peers that were tried, and until when they are left alone.
+    resting: HashMap<PeerId, Instant>,
+    tell: Sender<Done>,
+    done: Receiver<Done>,
+}
+
+/// How a punch ended.
+pub(super) struct Done {
+    peer: PeerId,
+    hole: Result<Hole, punch::Error>,
+    datagrams: Datagrams,
+}
+
+/// Something for the node to do.
+pub(super) enum Turn {
+    Asked(PeerId, Stream),
+    Done(Done),
+}
+
+impl Punches {
+    pub(super) fn new(mut control: Control, datagrams: Option<Datagrams>) -> Option<Self> {
+        let incoming = control.accept(punch::PROTOCOL).ok()?;
+        let (tell, done) = async_channel::bounded(1);
+        Some(Punches { control, incoming, datagrams, resting: HashMap::new(), tell, done })
+    }
+
+    /// The next thing to do.
+    pub(super) async fn turn(&mut self) -> Turn {
+        let Self { incoming, done, .. } = self;
+        let asked = async {
+            match incoming.next().await {
+                Some((peer, stream)) => Turn::Asked(peer, stream),
+                None => std::future::pending().await,
+            }
+        };
+        let done = async {
+            match done.recv().await {
+                Ok(done) => Turn::Done(done),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        smol::future::or(done, asked).await
+    }
+
+    /// Whether this peer's turn has come: it takes the sockets if so.
+    fn take(&mut self, peer: PeerId, now: Instant) -> Option<Datagrams> {
+        self.resting.retain(|_, until| *until > now);
+        if self.resting.contains_key(&peer) {
+            return None;
+        }
+        let datagrams = self.datagrams.take()?;
+        self.resting.insert(peer, now + limits::PUNCH_REST);
+        Some(datagrams)
+    }
+}
+
+impl Node {
+    /// Proposes a punch to a peer that is connected through a relay only.
+    pub(super) fn punch(&mut self, peer: PeerId, now: Instant) {
+        let (Some(nat), Some(token)) = (self.outside.nat(), token()) else { return };
+        let Some(datagrams) = self.punches.take(peer, now) else { return };
+        let mut control = self.punches.control.clone();
+        self.carry_out(peer, datagrams, async move {
+            let stream = control.open_stream(peer, punch::PROTOCOL).await.map_err(io::Error::other)?;
+            punch::initiate(stream, nat, token).await
+        });
+    }
+
+    pub(super) fn on_punch(&mut self, turn: Turn) {
+        match turn {
+            Turn::Asked(peer, stream) => {
+                // A direct connection needs no help.
+                if let Some(nat) = self.outside.nat().filter(|_| self.links.is_relayed(&peer))
+                    && let Some(datagrams) = self.punches.take(peer, Instant::now())
+                {
+                    self.carry_out(peer, datagrams, async move { punch::respond(stream, nat).await });
+                }
+            }
+            Turn::Done(Done { peer, hole, datagrams }) => {
+                match hole {
+                    Ok(Hole::Expect(from)) => log::debug!("{peer} found a way here, from {from}"),
+                    Ok(Hole::Dial(to, socket)) => {
+                        log::debug!("there is a way to {peer}, at {to}");
+                        datagrams.adopt(to, socket);
+                        let addr =
+                            Multiaddr::from(to.ip()).with(Protocol::Udp(to.port())).with(Protocol::QuicV1);
+                        let opts = DialOpts::peer_id(peer).addresses(vec![addr]);
+                        if let Err(e) = self.swarm.dial(opts.condition(PeerCondition::Always).build()) {
+                            log::debug!("no direct connection to {peer}: {e}");
+                        }
+                    }
+                    Err(e) => log::debug!("no way to {peer} was found: {e}"),
+                }
+                self.punches.datagrams = Some(datagrams);
+            }
+        }
+    }
+
+    /// Agrees on a plan and carries it out.
+    fn carry_out(
+        &mut self,
+        peer: PeerId,
+        datagrams: Datagrams,
+        agree: impl Future<Output = Result<Agreement, punch::Error>> + Send + 'static,
+    ) {
+        let (tell, networks) = (self.punches.tell.clone(), self.company.book.networks().clone());
+        let part = async move {
+            let hole = async {
+                let agreement = agree.await?;
+                let ip = match agreement.plan.part {
+                    Part::Probe { ip, .. } => ip.into(),
+                    Part::Open { to, .. } => to.ip(),
+                };
+                log::debug!("punching towards {peer} at {ip}: {:.0} %", agreement.plan.chance * 100.0);
+                // Nobody is to have us send a thousand packets into somebody's network.
+                if !networks.may_dial(&Multiaddr::from(ip).with(Protocol::Tcp(1))) {
+                    return Err(punch::Error::NoPlan);
+                }
+                punch::carry_out(agreement, &datagrams).await
+            };
+            let hole = hole.await;
+            // The node may have ended.
+            let _ = tell.send(Done { peer, hole, datagrams }).await;
+        };
+        self.executor.spawn(part).detach();
+    }
+}
+
+impl super::outside::Outside {
+    /// Our NAT as a plan needs to know it; `None` without one that could be met.
+    fn nat(&self) -> Option<Nat> {
+        nat(self.verdicts.get(&Family::V4)?)
+    }
+}
+
+fn nat(verdict: &Verdict) -> Option<Nat> {
+    let v4 = |addr: SocketAddr| match addr {
+        SocketAddr::V4(addr) => Some(addr),
+        SocketAddr::V6(_) => None,
+    };
+    let seen: Vec<SocketAddrV4> = verdict.external.iter().copied().filter_map(v4).collect();
+    let last = verdict.observations.last().and_then(|last| v4(last.mapped));
+    match (&seen[..], verdict.allocation) {
+        // Even where one server only could be asked: it is most likely.
+        ([addr], _) if !verdict.mapping.depends_on_destination() => Some(Nat::Steady { addr: *addr }),
+        ([.., _], Allocation::Sequential { step, .. }) => {
+            Some(Nat::Sequential { last: last?, step: i16::try_from(step).ok()? })
+        }
+        ([.., addr], _) => Some(Nat::Random { ip: *addr.ip() }),
+        ([], _) => None,
+    }
+}
+
+/// 128 random bits: who cannot read the relayed connection does not guess them. `None` where the system has none.
+fn token() -> Option<punch::Token> {
+    let mut token = [0; 16];
+    SystemRandom::new().fill(&mut token).ok()?;
+    Some(token)
+}

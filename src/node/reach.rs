@@ -1,0 +1,90 @@
+//! How others reach this node: at relays, where nobody can dial it.
+
+use std::time::Instant;
+
+use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, identify, multiaddr::Protocol, relay};
+
+use super::{Node, jitter};
+use crate::{discovery::scope, limits, nat::relays::Action};
+
+impl Node {
+    /// Asks for the reservations that are due.
+    pub(super) fn keep_reservations(&mut self, now: Instant) {
+        self.relays.want(if self.is_public() { 0 } else { limits::RESERVATIONS });
+        while let Some(action) = self.relays.next(now) {
+            match action {
+                Action::Ask(peer, addr) => {
+                    match self.swarm.listen_on(addr.clone().with(Protocol::P2pCircuit)) {
+                        Ok(listener) => self.relays.asked(&peer, listener),
+                        Err(e) => {
+                            log::warn!("the relay at {addr} cannot be used: {e}");
+                            self.relays.refused(&peer, now, jitter());
+                        }
+                    }
+                }
+                // It may be closed already.
+                Action::Close(listener) => drop(self.swarm.remove_listener(listener)),
+            }
+        }
+    }
+
+    pub(super) fn on_relay(&mut self, event: relay::client::Event) {
+        match event {
+            relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. } => {
+                if let Some(old) = self.relays.accepted(&relay_peer_id, Instant::now()) {
+                    // It may be closed already.
+                    let _ = self.swarm.remove_listener(old);
+                }
+                #[cfg(feature = "stun")]
+                self.ask_peers_for_stun();
+                if !renewal {
+                    log::info!("others can reach this node through the relay {relay_peer_id}");
+                }
+            }
+            relay::client::Event::OutboundCircuitEstablished { relay_peer_id, .. } => {
+                log::debug!("a circuit through {relay_peer_id} is there");
+            }
+            relay::client::Event::InboundCircuitEstablished { src_peer_id, .. } => {
+                log::debug!("{src_peer_id} came through a relay");
+            }
+        }
+    }
+
+    /// A listener is closed; it may have been one at a relay.
+    pub(super) fn listener_closed(&mut self, listener: ListenerId) -> bool {
+        match self.relays.closed(listener, Instant::now(), jitter()) {
+            Some((peer, delay)) => {
+                log::info!("no place at the relay {peer}, next try in {:.0} s", delay.as_secs_f64());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A connected peer offers to be a relay.
+    pub(super) fn offered_relay(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
+        if !info.protocols.contains(&relay::HOP_PROTOCOL_NAME) {
+            return;
+        }
+        let told = info.listen_addrs.iter().filter(|addr| self.company.book.networks().may_dial(addr));
+        let addr = self.links.dialled(&peer).or(told.into_iter().next());
+        if let Some(addr) = addr.filter(|addr| !scope::is_circuit(addr)).cloned()
+            && let Ok(addr) = addr.with_p2p(peer)
+        {
+            self.relays.found(peer, addr, now);
+        }
+    }
+
+    /// Others are told of a relay by its addresses, so whoever runs one says by that: here it can be dialled.
+    pub(super) fn tell_as_relay(&mut self, addr: &Multiaddr) {
+        let is_loopback = scope::ip_of(addr).is_some_and(|ip| ip.is_loopback());
+        if self.is_relay && (!is_loopback || self.company.book.networks().may_dial(addr)) {
+            self.swarm.add_external_address(addr.clone());
+        }
+    }
+
+    /// Whether anybody can dial this node, as far as is known.
+    fn is_public(&self) -> bool {
+        self.is_relay || self.swarm.external_addresses().any(|addr| !scope::is_circuit(addr))
+    }
+}
