@@ -159,7 +159,6 @@ impl Lab {
     }
 
     /// A new segment: whoever is plugged in hears all of the others.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn bridge(&self, name: &str) -> Result<()> {
         // Without snooping: multicast reaches everybody, as over a simple switch.
         ip(&[
@@ -177,7 +176,6 @@ impl Lab {
 
     /// A new cable between a host and a bridge, with addresses and their prefix lengths for the host's end. It is up,
     /// and the addresses can be used, when this returns.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn plug(
         &self,
         host: &Host,

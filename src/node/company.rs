@@ -581,7 +581,7 @@ impl Node {
             }
             kad::Event::Routes(routes) => {
                 log::debug!("{routes} nodes of the DHT are known");
-                if routes == 1 && !self.relays.is_satisfied() {
+                if routes == 1 && self.relays.is_awaited() {
                     company.rendezvous.hold(now + limits::DHT_PROVIDE_HELD);
                 }
                 company.rendezvous.routes(routes, now);
