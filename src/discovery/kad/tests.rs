@@ -265,7 +265,7 @@ fn one_circuit_is_told_for_each_relay_and_family() {
     assert!(!kad.tells(&circuit("/ip6/2001:db8::1/udp/1/quic-v1", relays[0])));
     assert!(kad.tells(&circuit("/ip4/192.0.2.9/tcp/1", relays[1])));
     let listener_id = libp2p::core::transport::ListenerId::next();
-    let expired = libp2p::swarm::behaviour::ExpiredListenAddr { listener_id, addr: &confirmed };
+    let expired = swarm::behaviour::ExpiredListenAddr { listener_id, addr: &confirmed };
     kad.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
     assert!(kad.tells(&circuit("/ip4/192.0.2.1/tcp/1", relays[0])));
 }
