@@ -4,6 +4,7 @@ pub mod api;
 mod behaviour;
 mod company;
 pub mod crowd;
+mod dials;
 mod feed;
 pub mod gate;
 mod gossip;
