@@ -4,6 +4,7 @@ pub mod api;
 mod behaviour;
 mod company;
 pub mod crowd;
+mod dials;
 mod feed;
 pub mod gate;
 mod gossip;
@@ -90,6 +91,8 @@ pub struct Node {
     executor: Arc<Executor<'static>>,
     /// The node is there for others, at an address that they know.
     is_relay: bool,
+    /// The operator says where others reach it.
+    is_external: bool,
     inbox: Inbox,
     /// A message that no peer's queue had place for, and those that must come after it. While there is one,
     /// no further commands are taken: that is the publisher's back-pressure.
@@ -208,6 +211,7 @@ impl Node {
             ports,
             executor,
             is_relay: config.is_relay,
+            is_external: !config.external.is_empty(),
             inbox,
             outgoing: None,
             again,

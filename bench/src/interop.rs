@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 
-use crate::lan::{Lan, Machine};
+use crate::lab::Lab;
+use crate::lan::Lan;
 use crate::node::{Node, PROMPTLY};
 use crate::program::{self, Carrier, Data, Key, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
@@ -49,8 +50,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    if args.mdns && !Lan::is_possible() {
-        println!("skipped: a local network of namespaces needs root, unshare, nsenter and ip");
+    if args.mdns
+        && let Some(obstacle) = Lab::obstacle()
+    {
+        println!("skipped: {obstacle}");
         return Ok(());
     }
     let profile = if args.measured { Profile::Measured } else { Profile::Dev };
@@ -92,11 +95,10 @@ fn find(peer: &Program, subject: &Program, dials: bool, is_first: bool, scratch:
         if dials { "each" } else { "only warren" }
     );
     let found = Lan::new().and_then(|lan| {
-        let [one, two] = &lan.machines;
-        let start = |program: &Program, machine: &Machine| program.start_on(machine, dials, scratch);
-        let mut first = start(first, one)?;
+        let start = |program: &Program, machine: usize| program.start_on(&lan, machine, dials, scratch);
+        let mut first = start(first, 0)?;
         first.listening()?;
-        let mut later = start(later, two)?;
+        let mut later = start(later, 1)?;
         let from = later.wait_for("listening")?.at;
         let (peer, warren) = if is_first { (&mut first, &mut later) } else { (&mut later, &mut first) };
         let result = found_each_other(peer, warren, from);

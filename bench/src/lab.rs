@@ -74,6 +74,10 @@ pub(crate) struct Cable {
     port: String,
 }
 
+/// One end of a cable between two hosts: the host, the name of the interface there, and its addresses with their
+/// prefix lengths.
+pub(crate) type End<'a> = (&'a Host, &'a str, &'a [(IpAddr, u8)]);
+
 /// What went over a cable, both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -159,7 +163,6 @@ impl Lab {
     }
 
     /// A new segment: whoever is plugged in hears all of the others.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn bridge(&self, name: &str) -> Result<()> {
         // Without snooping: multicast reaches everybody, as over a simple switch.
         ip(&[
@@ -177,7 +180,6 @@ impl Lab {
 
     /// A new cable between a host and a bridge, with addresses and their prefix lengths for the host's end. It is up,
     /// and the addresses can be used, when this returns.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn plug(
         &self,
         host: &Host,
@@ -217,9 +219,8 @@ impl Lab {
         Ok(cable)
     }
 
-    /// A cable between two hosts, which bypasses the hub. Each end is the host, the name of the interface there, and
-    /// its addresses. It is up, and the addresses can be used, when this returns.
-    pub(crate) fn wire(&self, ends: [(&Host, &str, &[(IpAddr, u8)]); 2]) -> Result<()> {
+    /// A cable between two hosts, which bypasses the hub. It is up, and the addresses can be used, when this returns.
+    pub(crate) fn wire(&self, ends: [End<'_>; 2]) -> Result<()> {
         let [(a, a_name, _), (b, b_name, _)] = ends;
         let (a, b) = (&a.space, &b.space);
         ip(&[&format!("link add {a_name} netns {a} type veth peer name {b_name} netns {b}")])?;

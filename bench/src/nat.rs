@@ -34,7 +34,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use argh::FromArgs;
 
 use self::home::{Home, INTERFACE};
-use self::kinds::{KINDS, Kind, QUICK};
+use self::kinds::{Expected, KINDS, Kind, QUICK, expected};
 use self::trial::{Trial, World};
 use crate::lab::Lab;
 use crate::program::{self, Data, Profile};
@@ -54,13 +54,16 @@ pub(crate) struct Args {
     /// a few pairs only
     #[argh(switch)]
     quick: bool,
+    /// only pairs that must become direct every time
+    #[argh(switch)]
+    plain: bool,
     /// pairs at once (default 4)
     #[argh(option, default = "4")]
     jobs: usize,
     /// one-way delay of the Internet in ms (default 30)
     #[argh(option, default = "30")]
     delay: u64,
-    /// seconds that a pair goes on talking once all is as it shall be (default 1)
+    /// seconds that a pair stays together once all is as it shall be, silent but for the first and the last (default 1)
     #[argh(option, default = "1")]
     settle: u64,
     /// file to add one JSON object per meeting to
@@ -78,12 +81,13 @@ pub(crate) struct Args {
 const VERIFIED: u16 = 60_000;
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let pairs = match args.kinds[..] {
+    let mut pairs = match args.kinds[..] {
         [] if args.quick => QUICK.to_vec(),
         [] => KINDS.iter().flat_map(|a| KINDS.iter().filter(move |b| a <= b).map(|b| (*a, *b))).collect(),
         [a, b] => vec![(a.min(b), a.max(b))],
         _ => anyhow::bail!("give two kinds of homes, or none for all pairs"),
     };
+    pairs.retain(|(a, b)| !args.plain || expected(*a, *b) == Expected::Direct);
     let meetings = pairs.len() * args.trials;
     ensure!(
         (1..=10_000).contains(&meetings),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lan::Machine;
+use crate::lan::Lan;
 use crate::node::{Node, Tap};
 use crate::scratch::Scratch;
 
@@ -214,14 +214,15 @@ impl Program {
 
     /// Starts a node on a machine of a local network, where it shall find whoever is there without being told.
     /// warren dials those; the others do if `dials`, and say `found`.
-    pub(crate) fn start_on(&self, machine: &Machine, dials: bool, scratch: &Scratch) -> Result<Node> {
+    pub(crate) fn start_on(&self, lan: &Lan, machine: usize, dials: bool, scratch: &Scratch) -> Result<Node> {
         let mut command = match self.kind {
             Kind::Js => {
-                let mut command = machine.command(std::env::var_os("WARREN_NODE").unwrap_or("node".into()));
+                let node = std::env::var_os("WARREN_NODE").unwrap_or("node".into());
+                let mut command = lan.command(machine, node);
                 command.arg(&self.path);
                 command
             }
-            Kind::Warren(_) | Kind::Reference => machine.command(&self.path),
+            Kind::Warren(_) | Kind::Reference => lan.command(machine, &self.path),
         };
         match self.kind {
             Kind::Warren(_) => {

@@ -84,6 +84,12 @@ pub const DCUTR_ATTEMPTS: u32 = 6;
 /// Between the first two; each time after that is four times as long. Unit: time.
 pub const DCUTR_RETRY: Duration = Duration::from_secs(2);
 
+/// An attempt that needs to know more of our NAT waits for so long ... Unit: time.
+pub const DCUTR_POSTPONE: Duration = Duration::from_millis(500);
+
+/// ... and so often. A check of the NAT takes 3 s.
+pub const DCUTR_POSTPONED: u32 = 10;
+
 /// Agreements under way. Unit: agreements, each a stream and a task.
 pub const DCUTR_AT_ONCE: usize = 16;
 

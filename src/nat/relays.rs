@@ -85,9 +85,9 @@ impl Relays {
         self.known.get(peer).is_some_and(|relay| !matches!(relay.state, State::Idle(_)))
     }
 
-    /// Whether nothing is wanted of relays that there is not: reservations may be about to come otherwise.
-    pub fn is_satisfied(&self) -> bool {
-        self.wanted == 0 || self.held().next().is_some()
+    /// Whether the first reservation may be about to come.
+    pub fn is_awaited(&self) -> bool {
+        self.wanted > 0 && !self.known.is_empty() && self.held().next().is_none()
     }
 
     /// Relays with a reservation.
@@ -247,11 +247,11 @@ mod tests {
         relays.found(three, addr(three), now);
         let asked = ask(&mut relays, now);
         assert_eq!((asked.len(), asked[0].0), (2, two));
-        assert_eq!(relays.held().count(), 0);
+        assert_eq!((relays.held().count(), relays.is_awaited()), (0, true));
         for (peer, _) in &asked {
             assert_eq!(relays.accepted(peer, now), None);
         }
-        assert_eq!(relays.held().count(), 2);
+        assert_eq!((relays.held().count(), relays.is_awaited()), (2, false));
         assert_eq!(relays.next_due(), Some(now + limits::RELAY_RENEW));
     }
 

@@ -13,10 +13,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, identify,
-    swarm::{
-        ConnectionId, DialError,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, DialError},
 };
 use smol::Task;
 
@@ -54,9 +51,9 @@ pub(super) struct Company {
     /// The node dials nobody who was not named to it.
     is_static: bool,
     /// Dials of the wishes.
-    dialing: HashMap<ConnectionId, Dial>,
+    pub(super) dialing: HashMap<ConnectionId, Dial>,
     /// When there may be somebody to dial.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// When to look for connections that are good for nothing.
     tidy_due: Instant,
     saves: SaveSchedule,
@@ -133,19 +130,19 @@ pub(super) enum Way<'a> {
 }
 
 /// A dial of the wishes.
-struct Dial {
-    peer: PeerId,
-    since: Instant,
-    addrs: Vec<Multiaddr>,
+pub(super) struct Dial {
+    pub(super) peer: PeerId,
+    pub(super) since: Instant,
+    pub(super) addrs: Vec<Multiaddr>,
 }
 
 /// Everything else, as the wishes see it.
-struct Surroundings<'a> {
-    book: &'a Book,
-    dialing: &'a HashMap<ConnectionId, Dial>,
-    links: &'a Links,
-    rooms: &'a BTreeMap<Room, RoomState>,
-    now: Instant,
+pub(super) struct Surroundings<'a> {
+    pub(super) book: &'a Book,
+    pub(super) dialing: &'a HashMap<ConnectionId, Dial>,
+    pub(super) links: &'a Links,
+    pub(super) rooms: &'a BTreeMap<Room, RoomState>,
+    pub(super) now: Instant,
 }
 
 impl World for Surroundings<'_> {
@@ -415,69 +412,6 @@ impl Node {
         *saving = Some(smol::unblock(move || file::save(&path, &peers)));
     }
 
-    fn dial_wished(&mut self, now: Instant) {
-        if self.company.due.is_none_or(|due| due > now) {
-            return;
-        }
-        while self.company.dialing.len() < limits::WISH_DIALS {
-            let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
-            let world = Surroundings { book, dialing, links, rooms, now };
-            let Some(peer) = wishes.next(&world, now, fastrand::usize(..)) else { break };
-            let Some(mut addrs) = self.company.book.due(peer, now) else { break };
-            one_circuit_each(&mut addrs, &self.links);
-            let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).build();
-            let id = opts.connection_id();
-            match self.swarm.dial(opts) {
-                Ok(()) => {
-                    log::debug!("dialling {peer}, who is wanted, at {addrs:?}");
-                    // The swarm says so too, and later.
-                    self.company.book.dialing(peer);
-                    self.company.dialing.insert(id, Dial { peer, since: now, addrs });
-                }
-                // Somebody else is dialling it; or it is not to be. Either way: later.
-                Err(e) => {
-                    log::debug!("{peer} is wanted and not dialled: {e}");
-                    self.company.book.failed(peer, [], now, jitter());
-                }
-            }
-        }
-        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = self;
-        self.company.due = wishes.next_due(&Surroundings { book, dialing, links, rooms, now }, now);
-    }
-
-    /// Dials the addresses of a peer that were learnt while it is being dialled at others, where it may not be:
-    /// those may take long to fail, and in the meantime it has found a relay.
-    fn dial_news(&mut self, peer: PeerId, now: Instant) {
-        let company = &mut self.company;
-        let under_way: Vec<&Dial> = company.dialing.values().filter(|dial| dial.peer == peer).collect();
-        if under_way.is_empty() || self.links.has(&peer) || company.dialing.len() >= limits::WISH_DIALS {
-            return;
-        }
-        let mut addrs = company.book.dialable(peer);
-        let relays: Vec<PeerId> =
-            under_way.iter().flat_map(|dial| dial.addrs.iter().filter_map(scope::relay_of)).collect();
-        let is_tried = |addr: &Multiaddr| match scope::relay_of(addr) {
-            Some(relay) if self.links.has(&relay) => relays.contains(&relay),
-            _ => under_way.iter().any(|dial| dial.addrs.contains(addr)),
-        };
-        addrs.retain(|addr| !is_tried(addr));
-        one_circuit_each(&mut addrs, &self.links);
-        addrs.truncate(limits::DIAL_ADDRESSES);
-        if addrs.is_empty() {
-            return;
-        }
-        let opts = DialOpts::peer_id(peer).addresses(addrs.clone()).condition(PeerCondition::Disconnected);
-        let opts = opts.build();
-        let id = opts.connection_id();
-        match self.swarm.dial(opts) {
-            Ok(()) => {
-                log::debug!("dialling {peer} at {addrs:?}, too");
-                company.dialing.insert(id, Dial { peer, since: now, addrs });
-            }
-            Err(e) => log::debug!("{peer} is not dialled at {addrs:?}: {e}"),
-        }
-    }
-
     /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
     /// closes it: the other side may have wanted it.
     fn close_strangers(&mut self, now: Instant) {
@@ -534,16 +468,6 @@ impl Node {
     }
 }
 
-/// Of the addresses through one relay that we are connected with, one is enough: the connection is there, and by
-/// which address it was made does not matter.
-fn one_circuit_each(addrs: &mut Vec<Multiaddr>, links: &Links) {
-    let mut relays = BTreeSet::new();
-    addrs.retain(|addr| match scope::relay_of(addr) {
-        Some(relay) if links.has(&relay) => relays.insert(relay),
-        _ => true,
-    });
-}
-
 #[cfg(feature = "mdns")]
 impl Node {
     pub(super) fn on_mdns(&mut self, event: mdns::Event) {
@@ -588,7 +512,7 @@ impl Node {
             }
             kad::Event::Routes(routes) => {
                 log::debug!("{routes} nodes of the DHT are known");
-                if routes == 1 && !self.relays.is_satisfied() {
+                if routes == 1 && self.relays.is_awaited() {
                     company.rendezvous.hold(now + limits::DHT_PROVIDE_HELD);
                 }
                 company.rendezvous.routes(routes, now);

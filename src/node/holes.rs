@@ -42,6 +42,8 @@ pub(super) struct Holes {
 #[derive(Default)]
 struct Attempt {
     count: u32,
+    /// How often one was put off.
+    postponed: u32,
     /// When to begin the next one, if that is ours.
     due: Option<Instant>,
     /// The agreement that counts, of those under way.
@@ -113,6 +115,18 @@ impl Holes {
         smol::future::or(agreed, asked).await
     }
 
+    /// The attempt that was just begun could not be made, and is again what comes next: a few times.
+    #[cfg(feature = "stun")]
+    fn postpone(&mut self, peer: PeerId, now: Instant) {
+        if let Some(attempt) = self.relayed.get_mut(&peer)
+            && attempt.postponed < limits::DCUTR_POSTPONED
+        {
+            attempt.postponed += 1;
+            attempt.count -= 1;
+            attempt.due = Some(now + limits::DCUTR_POSTPONE);
+        }
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         if self.running >= limits::DCUTR_AT_ONCE {
             return None;
@@ -181,7 +195,9 @@ impl Node {
             // What failed once fails again, unless something else is done.
             #[cfg(feature = "stun")]
             if count.is_multiple_of(2) {
-                self.punch(peer, now);
+                if !self.punch(peer, now) {
+                    self.holes.postpone(peer, now);
+                }
                 continue;
             }
             log::debug!("attempt {count} at a direct connection to {peer}");

@@ -125,6 +125,7 @@ impl Node {
                 log::info!("the NAT: {}", verdict.shown(Instant::now()));
                 self.feed.publish(api::Event::Nat(Meaning::of(&verdict)));
                 self.outside.verdicts.insert(verdict.family, *verdict);
+                self.answer_punch();
             }
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Punches {
     incoming: IncomingStreams,
     /// Punch packets of the listening sockets; with whoever is punching, and none without QUIC.
     datagrams: Option<Datagrams>,
+    /// A proposal that came before this node knows its NAT, and until when it waits for that.
+    waiting: Option<(PeerId, Stream, Instant)>,
     /// Peers that were tried, and until when they are left alone.
     resting: HashMap<PeerId, Instant>,
     tell: Sender<Done>,
@@ -60,7 +62,8 @@ impl Punches {
     pub(super) fn new(mut control: Control, datagrams: Option<Datagrams>) -> Option<Self> {
         let incoming = control.accept(punch::PROTOCOL).ok()?;
         let (tell, done) = async_channel::bounded(1);
-        Some(Punches { control, incoming, datagrams, resting: HashMap::new(), tell, done })
+        let resting = HashMap::new();
+        Some(Punches { control, incoming, datagrams, waiting: None, resting, tell, done })
     }
 
     /// The next thing to do.
@@ -94,27 +97,46 @@ impl Punches {
 }
 
 impl Node {
-    /// Proposes a punch to a peer that is connected through a relay only.
-    pub(super) fn punch(&mut self, peer: PeerId, now: Instant) {
-        let (Some(nat), Some(token)) = (self.outside.nat(), token()) else { return };
-        let Some(datagrams) = self.punches.take(peer, now) else { return };
+    /// Proposes a punch to a peer that is connected through a relay only. `false`: it is worth doing a little later,
+    /// when this node knows its own NAT, or has finished with somebody else.
+    pub(super) fn punch(&mut self, peer: PeerId, now: Instant) -> bool {
+        let (Some(nat), Some(token)) = (self.outside.nat(), token()) else { return false };
+        let Some(datagrams) = self.punches.take(peer, now) else { return false };
         let mut control = self.punches.control.clone();
         self.carry_out(peer, datagrams, async move {
             let stream = control.open_stream(peer, punch::PROTOCOL).await.map_err(io::Error::other)?;
             punch::initiate(stream, nat, token).await
         });
+        true
+    }
+
+    /// What was proposed is answered, now that this node knows its NAT.
+    pub(super) fn answer_punch(&mut self) {
+        if let Some((peer, stream, until)) = self.punches.waiting.take()
+            && Instant::now() < until
+        {
+            self.on_proposal(peer, stream);
+        }
+    }
+
+    fn on_proposal(&mut self, peer: PeerId, stream: Stream) {
+        // A direct connection needs no help.
+        if !self.links.is_relayed(&peer) {
+            return;
+        }
+        let now = Instant::now();
+        let Some(nat) = self.outside.nat() else {
+            self.punches.waiting = Some((peer, stream, now + limits::PUNCH_PATIENCE));
+            return;
+        };
+        if let Some(datagrams) = self.punches.take(peer, now) {
+            self.carry_out(peer, datagrams, async move { punch::respond(stream, nat).await });
+        }
     }
 
     pub(super) fn on_punch(&mut self, turn: Turn) {
         match turn {
-            Turn::Asked(peer, stream) => {
-                // A direct connection needs no help.
-                if let Some(nat) = self.outside.nat().filter(|_| self.links.is_relayed(&peer))
-                    && let Some(datagrams) = self.punches.take(peer, Instant::now())
-                {
-                    self.carry_out(peer, datagrams, async move { punch::respond(stream, nat).await });
-                }
-            }
+            Turn::Asked(peer, stream) => self.on_proposal(peer, stream),
             Turn::Done(Done { peer, hole, datagrams }) => {
                 match hole {
                     Ok(Hole::Expect(from)) => log::debug!("{peer} found a way here, from {from}"),
@@ -131,6 +153,7 @@ impl Node {
                     Err(e) => log::debug!("no way to {peer} was found: {e}"),
                 }
                 self.punches.datagrams = Some(datagrams);
+                self.answer_punch();
             }
         }
     }

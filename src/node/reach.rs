@@ -83,8 +83,9 @@ impl Node {
         }
     }
 
-    /// Whether anybody can dial this node, as far as is known.
+    /// Whether anybody can dial this node: the operator has to say so. A port that the router opened is a good sign, but
+    /// nobody has tried it, and a place at a relay costs little.
     fn is_public(&self) -> bool {
-        self.is_relay || self.swarm.external_addresses().any(|addr| !scope::is_circuit(addr))
+        self.is_relay || self.is_external
     }
 }

@@ -64,12 +64,14 @@ pub(crate) enum Technique {
     TcpOpen,
     /// The next port is known.
     Prediction,
+    /// Each knows the other's next port, if neither is disturbed.
+    MutualPrediction,
     /// The port is one of 64,512, and is met by chance.
     Guessing,
 }
 
 /// What warren cannot do yet. Pairs that need it may end either way.
-const MISSING: &[Technique] = &[Technique::Prediction, Technique::Guessing];
+const MISSING: &[Technique] = &[Technique::MutualPrediction];
 
 /// How a pair shall end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,7 +91,7 @@ pub(crate) fn expected(a: Kind, b: Kind) -> Expected {
     match technique(a.min(b), a.max(b)) {
         None => Expected::Relayed,
         Some(technique) if MISSING.contains(&technique) => Expected::Missing(technique),
-        Some(Technique::Prediction) => Expected::Likely(0.95),
+        Some(Technique::Prediction | Technique::MutualPrediction) => Expected::Likely(0.95),
         Some(Technique::Guessing) => Expected::Likely(0.95),
         Some(Technique::Dial | Technique::Punch | Technique::TcpOpen) => Expected::Direct,
     }
@@ -107,9 +109,8 @@ fn technique(a: Kind, b: Kind) -> Option<Technique> {
         (_, UdpBlocked) | (UdpBlocked, _) => None,
         (FullCone | AddressRestricted, _) => Some(Technique::Punch),
         (PortRestricted, PortRestricted | Cgnat) | (Cgnat, Cgnat) => Some(Technique::Punch),
-        (PortRestricted, SymmetricSequential) | (SymmetricSequential, SymmetricSequential | Cgnat) => {
-            Some(Technique::Prediction)
-        }
+        (PortRestricted, SymmetricSequential) | (SymmetricSequential, Cgnat) => Some(Technique::Prediction),
+        (SymmetricSequential, SymmetricSequential) => Some(Technique::MutualPrediction),
         (PortRestricted | Cgnat, SymmetricRandom | Ipv6Firewall) | (SymmetricRandom, Cgnat) => {
             Some(Technique::Guessing)
         }

@@ -31,6 +31,9 @@ const STRANGERS: Duration = Duration::from_secs(20);
 const TO_DIRECT: Duration = Duration::from_secs(30);
 const TO_STAY_RELAYED: Duration = Duration::from_secs(12);
 
+/// What they say in the end is the proof that they are still connected.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// All that was said must be heard so long after the last of it at the most.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -43,7 +46,7 @@ pub(super) struct World<'a> {
     pub(super) warren: &'a Program,
     pub(super) scratch: &'a Scratch,
     pub(super) logs: Option<&'a Path>,
-    /// Once all is as it shall be they go on talking for so long.
+    /// Once all is as it shall be they stay for so long, and talk in the first and the last second of that.
     pub(super) settle: Duration,
 }
 
@@ -196,7 +199,10 @@ impl World<'_> {
             let now = Instant::now();
             if now >= due {
                 due += PACE;
-                say(sides, &peers)?;
+                let is_pause = |end: Instant| now + LAST_WORDS < end && now + self.settle > end + LAST_WORDS;
+                if !end.is_some_and(is_pause) {
+                    say(sides, &peers)?;
+                }
             }
             let met = first_met(sides, &peers);
             let heard = both(sides, |side, n| side.story.heard(&peers[1 - n]).first().map(|(at, _)| *at));

@@ -249,3 +249,23 @@ fn who_cannot_be_reached_leaves_the_table() {
     }
     assert_eq!(kad.routes(), 0);
 }
+
+#[test]
+fn one_circuit_is_told_for_each_relay_and_family() {
+    let (me, relays) = (PeerId::random(), [PeerId::random(), PeerId::random()]);
+    let mut kad = Behaviour::new(me, Dht::Private);
+    let circuit = |carrier: &str, relay: PeerId| -> Multiaddr {
+        format!("{carrier}/p2p/{relay}/p2p-circuit/p2p/{me}").parse().expect("valid")
+    };
+    let confirmed = circuit("/ip4/192.0.2.1/udp/1/quic-v1", relays[0]);
+    kad.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: &confirmed }));
+    assert!(kad.tells(&confirmed));
+    assert!(!kad.tells(&circuit("/ip4/192.0.2.1/tcp/1", relays[0])));
+    assert!(kad.tells(&circuit("/ip6/2001:db8::1/tcp/1", relays[0])));
+    assert!(!kad.tells(&circuit("/ip6/2001:db8::1/udp/1/quic-v1", relays[0])));
+    assert!(kad.tells(&circuit("/ip4/192.0.2.9/tcp/1", relays[1])));
+    let listener_id = libp2p::core::transport::ListenerId::next();
+    let expired = swarm::behaviour::ExpiredListenAddr { listener_id, addr: &confirmed };
+    kad.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
+    assert!(kad.tells(&circuit("/ip4/192.0.2.1/tcp/1", relays[0])));
+}

@@ -249,3 +249,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_relay_is_known_by_the_address_through_it() {
+    let [relay, peer] = [PeerId::random(), PeerId::random()];
+    let parse = |text: String| -> Multiaddr { text.parse().expect("valid") };
+    let through = parse(format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}"));
+    assert_eq!(relay_of(&through), Some(relay));
+    assert_eq!(relay_of(&parse(format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}"))), None);
+    assert_eq!(relay_of(&parse(format!("/ip4/192.0.2.1/tcp/1/p2p-circuit/p2p/{peer}"))), None);
+}
