@@ -425,6 +425,9 @@ impl NetworkBehaviour for Behaviour {
                     self.circuits.insert(circuit, without_last_peer(confirmed.addr));
                 }
             }
+            FromSwarm::ExternalAddrExpired(ref expired) => {
+                self.circuits.retain(|_, told| *told != without_last_peer(expired.addr));
+            }
             FromSwarm::ExpiredListenAddr(expired) => {
                 self.circuits.retain(|_, told| *told != without_last_peer(expired.addr));
                 let expired = ExternalAddrExpired { addr: expired.addr };

@@ -43,6 +43,7 @@ pub(super) struct Holes {
 struct Attempt {
     count: u32,
     /// How often one was put off.
+    #[cfg(feature = "stun")]
     postponed: u32,
     /// When to begin the next one, if that is ours.
     due: Option<Instant>,
