@@ -5,6 +5,7 @@
 //! connections on async-io, and [`rooms`] holds the messages. Dependencies point down that list only.
 #![forbid(unsafe_code)]
 
+pub mod aside;
 pub mod cli;
 pub mod config;
 pub mod discovery;

@@ -182,13 +182,6 @@ impl Node {
         let now = Instant::now();
         let feed = Feed::default();
         let (handle, inbox) = Handle::new(feed.clone());
-        let others = config.bootstrap.iter().filter(|addr| match peers::peer_of(addr) {
-            Some(named) if named == peer => {
-                log::warn!("--bootstrap {addr} is this node itself; left out");
-                false
-            }
-            _ => true,
-        });
         let mut node = Self {
             swarm: Swarm::new(transport, behaviour, peer, swarm_config),
             key,
@@ -198,7 +191,7 @@ impl Node {
             plain: config.plain,
             clock: Clock::new(SystemTime::now()),
             replay: Replay::default(),
-            bootstraps: Bootstraps::new(others.cloned(), now),
+            bootstraps: Bootstraps::new(others(&config.bootstrap, peer), now),
             links: Links::default(),
             company: Company::new(config, peer, now),
             relays: Relays::new(config.relays.iter().cloned(), now),
@@ -452,6 +445,18 @@ impl Node {
             }
         }
     }
+}
+
+/// Addresses that do not name this node itself.
+fn others(addrs: &[Multiaddr], me: PeerId) -> impl Iterator<Item = Multiaddr> {
+    let is_other = move |addr: &&Multiaddr| {
+        let is_me = peers::peer_of(addr) == Some(me);
+        if is_me {
+            log::warn!("--bootstrap {addr} is this node itself; left out");
+        }
+        !is_me
+    };
+    addrs.iter().filter(is_other).cloned()
 }
 
 /// Nobody may be waiting for an answer any more, and that is fine.

@@ -28,8 +28,8 @@ pub const RELAY_RENEW: Duration = Duration::from_secs(25 * 60);
 /// After a relay was lost it is asked again in so long; each time after that is twice as long ...
 pub const RELAY_RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// ... up to this. Unit: time.
-pub const RELAY_RETRY_MOST: Duration = Duration::from_secs(5 * 60);
+/// ... up to this. Unit: time. Knocking at a dead QUIC port costs 6 kB.
+pub const RELAY_RETRY_MOST: Duration = Duration::from_secs(15 * 60);
 
 /// Reservations that `warren relay` gives. Unit: reservations, each a connection of about 30 kB.
 pub const RELAY_RESERVATIONS: usize = 256;
@@ -65,7 +65,7 @@ pub const RELAY_BURST_PER_IP: u32 = 240;
 pub const RELAY_RATE_PER_IP: Duration = Duration::from_secs(10);
 
 const _: () = assert!(RELAY_CIRCUITS_PER_PEER < RELAY_CIRCUITS && RELAY_BURST_PER_PEER < RELAY_BURST_PER_IP);
-const _: () = assert!(2 * RELAY_RENEW.as_secs() < RELAY_RESERVATION.as_secs());
+const _: () = assert!(RELAY_RENEW.as_secs() + RELAY_RETRY_MOST.as_secs() < RELAY_RESERVATION.as_secs());
 
 // ---- direct connections ------------------------------------------------------------------------
 

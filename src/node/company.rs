@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_channel::Receiver;
 use libp2p::{
     Multiaddr, PeerId, identify,
     swarm::{ConnectionId, DialError},
 };
-use smol::Task;
 
 use super::{
     Node, RoomState,
@@ -33,6 +33,7 @@ use crate::discovery::{
     rendezvous::{Rendezvous, RoomKey},
 };
 use crate::{
+    aside::aside,
     config::Config,
     discovery::scope::{self, Networks, Prefix},
     limits,
@@ -60,7 +61,7 @@ pub(super) struct Company {
     /// Where the book is kept, if it is.
     file: Option<PathBuf>,
     /// The book on its way to the file.
-    saving: Option<Task<io::Result<()>>>,
+    saving: Option<Receiver<io::Result<()>>>,
 }
 
 impl Company {
@@ -108,7 +109,8 @@ impl Company {
     /// Waits until the book is written.
     pub(super) async fn saved(&mut self) -> io::Result<()> {
         match &mut self.saving {
-            Some(saving) => saving.await,
+            // Without a word the thread has panicked, and nothing is written.
+            Some(saving) => saving.recv().await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())),
             None => std::future::pending().await,
         }
     }
@@ -409,7 +411,10 @@ impl Node {
         let (path, peers) = (path.clone(), book.saved());
         saves.saved(Instant::now());
         // Flash may take a second for it.
-        *saving = Some(smol::unblock(move || file::save(&path, &peers)));
+        match aside(move || file::save(&path, &peers)) {
+            Ok(receiver) => *saving = Some(receiver),
+            Err(e) => self.on_saved(Err(e)),
+        }
     }
 
     /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one

@@ -22,7 +22,7 @@ use super::{
     message::{Kind, Query, Record, Reply, is_name},
     system::{ResolvConf, Settings},
 };
-use crate::limits;
+use crate::{aside::aside, limits};
 
 /// The IP addresses that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,14 @@ impl Resolver {
             return Err(LookupError::BadName { name: name.to_owned() });
         }
         let (config, name) = (Arc::clone(&self.config), name.to_owned());
-        Ok(smol::unblock(move || Settings::load(&config.resolv_conf, &config.hosts, &name)).await)
+        let load = move || Settings::load(&config.resolv_conf, &config.hosts, &name);
+        if let Ok(loaded) = aside(load.clone())
+            && let Ok(settings) = loaded.recv().await
+        {
+            return Ok(settings);
+        }
+        // No thread is to be had: then the loop waits for the disk.
+        Ok(load())
     }
 
     async fn ips(&self, conf: &ResolvConf, name: &str, kind: Kind) -> Lookup<IpAddr> {
