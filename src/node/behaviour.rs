@@ -101,7 +101,14 @@ impl Behaviour {
 
 #[cfg(feature = "kad")]
 fn kad(key: &Keypair, config: &Config) -> Option<kad::Behaviour> {
-    let mut kad = kad::Behaviour::new(key.public().to_peer_id(), config.dht?);
+    let dht = config.dht?;
+    if dht == kad::Dht::Public {
+        log::warn!(
+            "--dht public: strangers see this node's address and a hash of its rooms' names, and asking them costs \
+             far more traffic than a DHT of warrens"
+        );
+    }
+    let mut kad = kad::Behaviour::new(key.public().to_peer_id(), dht);
     kad.set_server(config.is_relay);
     Some(kad)
 }
