@@ -48,7 +48,7 @@ impl fmt::Display for Query {
 /// The rooms of this node, and when each is due.
 #[derive(Default)]
 pub struct Rendezvous {
-    rooms: BTreeMap<RoomKey, State>,
+    rooms: BTreeMap<Room, State>,
     /// Nodes of the DHT that are known: without any there is nobody to ask.
     routes: usize,
     /// Until then nothing is provided: an address that others can use is about to come.
@@ -56,6 +56,7 @@ pub struct Rendezvous {
 }
 
 struct State {
+    key: RoomKey,
     provide: Task,
     lookup: Task,
     /// As many neighbours are in the room as it needs.
@@ -112,7 +113,8 @@ impl Task {
 
 impl Rendezvous {
     pub fn joined(&mut self, room: &Room, now: Instant) {
-        self.rooms.entry(RoomKey::new(room)).or_insert_with(|| State {
+        self.rooms.entry(room.clone()).or_insert_with(|| State {
+            key: RoomKey::new(room),
             provide: Task::new(now, limits::DHT_PROVIDE_FIRST),
             lookup: Task::new(now, limits::DHT_LOOKUP_FIRST),
             satisfied: false,
@@ -120,12 +122,17 @@ impl Rendezvous {
     }
 
     pub fn left(&mut self, room: &Room) {
-        self.rooms.remove(&RoomKey::new(room));
+        self.rooms.remove(room);
+    }
+
+    /// The room that a key in the DHT stands for, if this node is in it.
+    pub fn room(&self, key: &RoomKey) -> Option<&Room> {
+        self.rooms.iter().find(|(_, state)| state.key == *key).map(|(room, _)| room)
     }
 
     /// Whether enough members of the room are neighbours. When they are no longer, it is looked up again soon.
     pub fn satisfied(&mut self, room: &Room, satisfied: bool, now: Instant) {
-        if let Some(state) = self.rooms.get_mut(&RoomKey::new(room)) {
+        if let Some(state) = self.rooms.get_mut(room) {
             if state.satisfied && !satisfied {
                 state.lookup.delay = limits::DHT_LOOKUP_FIRST;
                 state.lookup.hurry(now);
@@ -172,14 +179,14 @@ impl Rendezvous {
         let is_due = |task: &Task| !task.busy && task.due <= now;
         let is_provide_due = |state: &State| is_due(&state.provide) && !is_held;
         // A room that is not found yet goes before all that is only kept up.
-        let (key, state) = self
+        let state = self
             .rooms
-            .iter_mut()
-            .filter(|(_, state)| is_provide_due(state) || is_due(&state.lookup))
-            .min_by_key(|(_, state)| (state.satisfied, state.provide.due.min(state.lookup.due)))?;
+            .values_mut()
+            .filter(|state| is_provide_due(state) || is_due(&state.lookup))
+            .min_by_key(|state| (state.satisfied, state.provide.due.min(state.lookup.due)))?;
         let (task, query) = match is_due(&state.lookup) {
-            true => (&mut state.lookup, Query::Lookup(*key)),
-            false => (&mut state.provide, Query::Provide(*key)),
+            true => (&mut state.lookup, Query::Lookup(state.key)),
+            false => (&mut state.provide, Query::Provide(state.key)),
         };
         (task.busy, task.routes, task.begun) = (true, routes, Some(now));
         Some(query)
@@ -188,7 +195,7 @@ impl Rendezvous {
     /// A query has ended. One that failed is repeated as soon as a first one. `jitter` is random in 0..1.
     pub fn done(&mut self, query: Query, succeeded: bool, now: Instant, jitter: f64) {
         let (Query::Provide(key) | Query::Lookup(key)) = query;
-        let Some(state) = self.rooms.get_mut(&key) else { return };
+        let Some(state) = self.rooms.values_mut().find(|state| state.key == key) else { return };
         let (task, most) = match query {
             Query::Provide(_) => (&mut state.provide, limits::DHT_PROVIDE_MOST),
             // Even who has enough neighbours looks from time to time: a room that fell apart meets again.

@@ -58,7 +58,7 @@ pub async fn initiate(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     own: &[Multiaddr],
 ) -> Result<Vec<Multiaddr>, Error> {
-    in_time(async {
+    let part = async {
         let mut stream = stream;
         write(&mut stream, CONNECT, own).await?;
         let sent = Instant::now();
@@ -70,8 +70,8 @@ pub async fn initiate(
         }
         Delay::new(round_trip / 2).await;
         Ok(addrs)
-    })
-    .await
+    };
+    in_time(part, Error::Late).await
 }
 
 /// A's part. Returns B's addresses at the moment to dial them.
@@ -82,22 +82,23 @@ pub async fn respond(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     own: &[Multiaddr],
 ) -> Result<Vec<Multiaddr>, Error> {
-    in_time(async {
+    let part = async {
         let mut stream = stream;
         let addrs = read(&mut stream, CONNECT).await?;
         write(&mut stream, CONNECT, own).await?;
         read(&mut stream, SYNC).await?;
         if addrs.is_empty() { Err(Error::NoAddresses) } else { Ok(addrs) }
-    })
-    .await
+    };
+    in_time(part, Error::Late).await
 }
 
-async fn in_time<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late = async {
+/// Ends a part of a negotiation over a relayed connection that takes longer than [`limits::DCUTR_TIMEOUT`].
+pub(super) async fn in_time<T, E>(part: impl Future<Output = Result<T, E>>, late: E) -> Result<T, E> {
+    let timeout = async {
         Delay::new(limits::DCUTR_TIMEOUT).await;
-        Err(Error::Late)
+        Err(late)
     };
-    smol::future::or(part, late).await
+    smol::future::or(part, timeout).await
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), kind: u32, addrs: &[Multiaddr]) -> io::Result<()> {

@@ -18,7 +18,7 @@ mod wire;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use async_io::Async;
@@ -31,6 +31,7 @@ use libp2p::StreamProtocol;
 
 pub use self::plan::{Nat, Part, Plan};
 use self::wire::Hello;
+use super::dcutr::in_time;
 use crate::{
     limits,
     transport::quic::{Datagrams, PUNCH_MAGIC},
@@ -81,7 +82,7 @@ pub async fn initiate(
     own: Nat,
     token: Token,
 ) -> Result<Agreement, Error> {
-    in_time(async {
+    let part = async {
         let mut stream = stream;
         wire::write(&mut stream, &Hello { nat: own, token }).await?;
         let sent = Instant::now();
@@ -90,8 +91,8 @@ pub async fn initiate(
         wire::write_go(&mut stream).await?;
         Delay::new(round_trip / 2).await;
         agreement(own, other.nat, token)
-    })
-    .await
+    };
+    in_time(part, Error::Late).await
 }
 
 /// The part of the other one. Returns at the moment to act.
@@ -99,28 +100,20 @@ pub async fn initiate(
 /// # Errors
 /// See [`Error`]. The stream is of no use then.
 pub async fn respond(stream: impl AsyncRead + AsyncWrite + Unpin, own: Nat) -> Result<Agreement, Error> {
-    in_time(async {
+    let part = async {
         let mut stream = stream;
         let Hello { nat: other, token } = wire::read(&mut stream).await?;
         wire::write(&mut stream, &Hello { nat: own, token }).await?;
         wire::read_go(&mut stream).await?;
         agreement(own, other, token)
-    })
-    .await
+    };
+    in_time(part, Error::Late).await
 }
 
 fn agreement(own: Nat, other: Nat, token: Token) -> Result<Agreement, Error> {
     let seed = u64::from_le_bytes(std::array::from_fn(|i| token[i]));
     let plan = plan::plan(own, other, seed).ok_or(Error::NoPlan)?;
     Ok(Agreement { plan, token })
-}
-
-async fn in_time<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late = async {
-        Delay::new(limits::DCUTR_TIMEOUT).await;
-        Err(Error::Late)
-    };
-    smol::future::or(part, late).await
 }
 
 /// Carries out our side of the plan. `datagrams` are those of the listening sockets.
@@ -236,9 +229,6 @@ fn read_packet(bytes: &[u8], token: Token) -> Option<Word> {
         _ => None,
     }
 }
-
-/// How long a punch that failed is not tried again with the same peer.
-pub const REST: Duration = limits::PUNCH_REST;
 
 #[cfg(test)]
 mod tests {

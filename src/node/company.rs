@@ -500,9 +500,7 @@ impl Node {
         let company = &mut self.company;
         match event {
             kad::Event::Found { key, peers } => {
-                let Some(room) = self.order.iter().find(|room| RoomKey::new(room) == key).cloned() else {
-                    return;
-                };
+                let Some(room) = self.company.rendezvous.room(&key).cloned() else { return };
                 log::debug!("{} peers say that they are in room '{room}'", peers.len());
                 for (peer, addrs) in peers {
                     if peer != *self.swarm.local_peer_id() {
