@@ -12,7 +12,10 @@ use libp2p::{
     gossipsub, identify,
     multiaddr::Protocol,
     ping,
-    swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
+    swarm::{
+        ConnectionId, DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 
 use super::{
@@ -149,12 +152,10 @@ impl Node {
             self.bootstraps.dialing(i, id);
             match self.swarm.dial(opts) {
                 Ok(()) => log::debug!("dialling {list}"),
-                // A connection to this peer is there already or about to be.
+                // A connection to this peer is there already.
                 Err(DialError::DialPeerConditionFalse(_)) => match peer {
-                    Some(peer) if self.links.peers.contains_key(&peer) => {
-                        self.bootstraps.connected(id, peer, now);
-                    }
-                    _ => self.bootstraps.failed_at_once(i, now, jitter()),
+                    Some(peer) => self.bootstraps.connected(id, peer, now),
+                    None => self.bootstraps.failed_at_once(i, now, jitter()),
                 },
                 Err(e) => {
                     log::warn!("cannot dial {list}: {}", dial_trouble(&e));
@@ -460,11 +461,15 @@ fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Dials a peer at its addresses, once: not when it is connected already. An unknown peer has one address.
+/// Dials a peer at its addresses, unless it is connected. It may be being dialled elsewhere, at what the address
+/// book remembers: that may take long to fail, and what somebody named does not wait for it. An unknown peer has
+/// one address.
 fn dial_opts(addrs: &[Multiaddr]) -> DialOpts {
     match (addrs.first().and_then(peers::peer_of), addrs) {
         (None, [addr]) => DialOpts::unknown_peer_id().address(addr.clone()).build(),
-        (Some(peer), _) => DialOpts::peer_id(peer).addresses(addrs.to_vec()).build(),
+        (Some(peer), _) => {
+            DialOpts::peer_id(peer).addresses(addrs.to_vec()).condition(PeerCondition::Disconnected).build()
+        }
         // There is no such target; dialling nothing is an error that says so.
         (None, _) => DialOpts::unknown_peer_id().address(Multiaddr::empty()).build(),
     }

@@ -3,7 +3,7 @@
 //! All of them listen on the loopback interface only, which makes that the network in which told addresses are
 //! dialled.
 
-use std::sync::Arc;
+use std::{fs, net::TcpListener, sync::Arc};
 
 use crate::net::{Dir, LOOPBACK, Node, until};
 
@@ -49,6 +49,27 @@ fn who_comes_back_needs_nobody_to_tell_him() {
     assert_eq!(again.peer, bob.peer);
     ada.event_of("peer_connected", &bob.peer);
     ada.meets(&again);
+}
+
+#[test]
+fn an_address_that_somebody_names_does_not_wait_for_one_that_is_remembered() {
+    let ada = seeker("ada", &["--dht", "off"]);
+    // Whatever is there today takes connections and says nothing.
+    let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = silent.local_addr().expect("bound").port();
+    let book = format!("# warren address book 1\n/ip4/127.0.0.1/tcp/{port}/p2p/{} missed=0\n", ada.peer);
+    let with_book = || {
+        let dir = Dir::new();
+        fs::create_dir_all(dir.path("state/warren")).expect("a directory");
+        dir.file("state/warren/peers", &book, 0o600);
+        Arc::new(dir)
+    };
+    let mut bob = in_dir(with_book(), "bob", &["--dht", "off"]);
+    silent.accept().expect("bob dials what his book says");
+    bob.done("connect", &[("addr", &ada.addr)]);
+    bob.event_of("peer_connected", &ada.peer);
+    let mut eve = in_dir(with_book(), "eve", &["--dht", "off", "--bootstrap", &ada.addr]);
+    eve.event_of("peer_connected", &ada.peer);
 }
 
 #[test]
