@@ -1,6 +1,8 @@
 //! Reaching nodes, and being reached, through the NATs of home routers.
 
+pub mod circuit;
 pub mod dcutr;
+mod frame;
 #[cfg(feature = "stun")]
 pub mod meaning;
 #[cfg(feature = "portmap")]

@@ -162,7 +162,7 @@ impl Node {
         let (stun, knock) = built.side.map(|side| (side.stun, side.punch)).unzip();
         #[cfg(feature = "stun")]
         let outside = Outside::new(config, stun, &executor);
-        let Built { transport, driver, relay, .. } = built;
+        let Built { transport, driver, circuits, .. } = built;
         executor.spawn(driver).detach();
         let streams = libp2p_stream::Behaviour::new();
         let holes =
@@ -173,7 +173,8 @@ impl Node {
         #[cfg(feature = "portmap")]
         let ports = ports::Ports::new(config, &executor);
         let again = Again::default();
-        let behaviour = Behaviour::new(&key, config, relay, streams, &again).map_err(StartError::Gossip)?;
+        let behaviour =
+            Behaviour::new(&key, config, circuits, streams, &again).map_err(StartError::Gossip)?;
         let tasks = executor.clone();
         let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| tasks.spawn(task).detach();
         let swarm_config = swarm::Config::with_executor(spawn)
@@ -334,7 +335,7 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.on_relay(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Circuits(event)) => self.on_circuit(event),
             #[cfg(feature = "kad")]
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             #[cfg(feature = "mdns")]

@@ -27,10 +27,10 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    noise, relay, yamux,
+    noise, yamux,
 };
 
-use crate::limits;
+use crate::{limits, nat::circuit};
 
 /// A transport that is ready for a swarm: every connection is authenticated and multiplexed.
 pub type Authenticated = Boxed<(PeerId, StreamMuxerBox)>;
@@ -73,7 +73,7 @@ pub struct Built {
     pub driver: BoxFuture<'static, ()>,
     /// The half of connections through relays that belongs into the swarm's behaviour. Without it nothing is
     /// dialled through a relay, and nobody may listen at one.
-    pub relay: relay::client::Behaviour,
+    pub circuits: circuit::Behaviour,
     /// What comes to the sockets of QUIC beside QUIC, if there are such.
     #[cfg(feature = "quic")]
     pub side: Option<Side>,
@@ -89,8 +89,8 @@ pub struct Side {
 /// TCP with Noise XX and yamux, QUIC, and connections through relays, with names resolved before dialling where
 /// this build can do that.
 pub fn build(key: &Keypair, carriers: Carriers) -> Result<Built, BuildError> {
-    let (circuits, relay) = relay::client::new(key.public().to_peer_id());
-    let circuits = circuits
+    let (through, circuits) = circuit::new(key.public().to_peer_id());
+    let through = through
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxing())
@@ -100,7 +100,7 @@ pub fn build(key: &Keypair, carriers: Carriers) -> Result<Built, BuildError> {
         true => OptionalTransport::some(tcp_stack(key)?),
         false => OptionalTransport::none(),
     };
-    let transport = circuits.or_transport(tcp).map(|output, _| output.into_inner()).boxed();
+    let transport = through.or_transport(tcp).map(|output, _| output.into_inner()).boxed();
     #[cfg(feature = "quic")]
     let (transport, driver, side) = with_quic(key, carriers, transport)?;
     #[cfg(not(feature = "quic"))]
@@ -112,7 +112,7 @@ pub fn build(key: &Keypair, carriers: Carriers) -> Result<Built, BuildError> {
     Ok(Built {
         transport: transport.boxed(),
         driver,
-        relay,
+        circuits,
         #[cfg(feature = "quic")]
         side,
     })

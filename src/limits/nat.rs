@@ -25,6 +25,33 @@ pub const RELAYS: usize = 32;
 /// Relays give an hour by custom; ours give that too. The second try still comes in time.
 pub const RELAY_RENEW: Duration = Duration::from_secs(25 * 60);
 
+/// A relay that did not renew a reservation is asked again after half of what is left of it, but after this at least.
+/// Unit: time.
+pub const RELAY_RENEW_LEAST: Duration = Duration::from_secs(10);
+
+/// Lifetimes of a reservation that can be believed. Unit: time. Who is told another one has a clock that is wrong, or
+/// the relay has.
+pub const RELAY_LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
+
+/// Addresses of a relay that it says it has. Unit: addresses. Two carriers in two IP families, some of them twice.
+pub const RELAY_ADDRESSES: usize = 8;
+
+/// Requests for circuits and places that are not yet taken up. Unit: requests, a few words each.
+pub const CIRCUIT_REQUESTS: usize = 64;
+
+/// Circuits that have come and were not yet taken. Unit: circuits, for each relay.
+pub const CIRCUIT_ARRIVALS: usize = 16;
+
+/// Circuits that are just coming through one relay. Unit: circuits, each a stream with at most one message.
+pub const CIRCUITS_COMING: usize = 16;
+
+/// A message to or from a relay. Unit: bytes. Source: libp2p/specs, relay/circuit-v2.md, which says 4 KiB.
+pub const CIRCUIT_MESSAGE_BYTES: usize = 4096;
+
+/// What a relay may take to answer. Unit: time. It has to ask the other peer, which may be twice around the world.
+pub const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// After a relay was lost it is asked again in so long; each time after that is twice as long ...
 pub const RELAY_RETRY_FIRST: Duration = Duration::from_secs(1);
 

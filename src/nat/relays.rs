@@ -3,9 +3,8 @@
 //! A node that others cannot dial is reached through a relay, on which it reserves a place. It keeps two, on
 //! different relays: when one dies the other is there at once. Those that the operator named come first.
 //!
-//! libp2p's relay client renews a reservation by comparing the relay's wall clock with its own. A router that
-//! boots in the past would wait for decades, so renewals are made here, by a clock that only runs forward: the
-//! place is asked for once more, and the old listener is closed when the new one has it.
+//! When a reservation is to be renewed is decided by a clock that only runs forward: by its lifetime if that is known,
+//! and otherwise by what relays give by custom.
 
 use std::{
     collections::BTreeMap,
@@ -41,8 +40,21 @@ enum State {
     Idle(Instant),
     /// Asked for a place.
     Asking(ListenerId),
-    /// It has one for us until it is asked again; at that time there is another listener for a while.
-    Held { listener: ListenerId, renew: Instant, renewal: Option<ListenerId> },
+    /// It has one for us, and is to be asked to hold it for longer.
+    Held { listener: ListenerId, renew: Renew, ends: Instant },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Renew {
+    At(Instant),
+    /// It was asked.
+    Asked,
+}
+
+impl Renew {
+    fn is_due(self, now: Instant) -> bool {
+        matches!(self, Renew::At(at) if at <= now)
+    }
 }
 
 /// What to do about the relays.
@@ -50,7 +62,10 @@ enum State {
 pub enum Action {
     /// Listen at this relay's address; then say [`Relays::asked`] or [`Relays::refused`].
     Ask(PeerId, Multiaddr),
-    /// Close this listener: another one stands in for it, or it is not needed.
+    /// Ask the relay to hold the place of this listener for longer; then say [`Relays::accepted`] or
+    /// [`Relays::not_renewed`].
+    Renew(ListenerId),
+    /// Close this listener: it is not needed, or the relay has forgotten it by now.
     Close(ListenerId),
 }
 
@@ -106,14 +121,28 @@ impl Relays {
                 surplus.min_by_key(|relay| (relay.is_named, matches!(relay.state, State::Held { .. })));
             return surplus.and_then(|relay| relay.give_up(now)).map(Action::Close);
         }
-        let is_due = |relay: &Relay| match relay.state {
-            State::Idle(at) => at <= now && used < self.wanted,
-            State::Asking(_) => false,
-            State::Held { renew, renewal, .. } => renew <= now && renewal.is_none(),
-        };
-        let due = self.known.iter().filter(|(_, relay)| is_due(relay));
+        if let Some(renewal) = self.renewal(now) {
+            return Some(renewal);
+        }
+        let is_due = |relay: &Relay| matches!(relay.state, State::Idle(at) if at <= now);
+        let due = self.known.iter().filter(|(_, relay)| used < self.wanted && is_due(relay));
         let (peer, relay) = due.min_by_key(|(_, relay)| (!relay.is_named, relay.delay))?;
         Some(Action::Ask(*peer, relay.addr.clone()))
+    }
+
+    fn renewal(&mut self, now: Instant) -> Option<Action> {
+        self.known.values_mut().find_map(|relay| match &mut relay.state {
+            State::Held { listener, ends, .. } if *ends <= now => {
+                let listener = *listener;
+                relay.state = State::Idle(now);
+                Some(Action::Close(listener))
+            }
+            State::Held { listener, renew, .. } if renew.is_due(now) => {
+                *renew = Renew::Asked;
+                Some(Action::Renew(*listener))
+            }
+            _ => None,
+        })
     }
 
     /// When [`Self::next`] has something to do.
@@ -122,7 +151,8 @@ impl Relays {
         let due = |relay: &Relay| match relay.state {
             State::Idle(at) => (used < self.wanted).then_some(at),
             State::Asking(_) => None,
-            State::Held { renew, renewal, .. } => renewal.is_none().then_some(renew),
+            State::Held { renew: Renew::At(at), ends, .. } => Some(at.min(ends)),
+            State::Held { renew: Renew::Asked, ends, .. } => Some(ends),
         };
         self.known.values().filter_map(due).min()
     }
@@ -130,10 +160,7 @@ impl Relays {
     /// The swarm listens at it now, which begins with asking for a place.
     pub fn asked(&mut self, peer: &PeerId, listener: ListenerId) {
         if let Some(relay) = self.known.get_mut(peer) {
-            match &mut relay.state {
-                State::Held { renewal, .. } => *renewal = Some(listener),
-                state => *state = State::Asking(listener),
-            }
+            relay.state = State::Asking(listener);
         }
     }
 
@@ -144,18 +171,27 @@ impl Relays {
         }
     }
 
-    /// It has a place for us. Returns the listener that is not needed any more, if this was a renewal.
-    pub fn accepted(&mut self, peer: &PeerId, now: Instant) -> Option<ListenerId> {
-        let relay = self.known.get_mut(peer)?;
-        let (listener, old) = match relay.state {
-            State::Idle(_) => return None,
-            State::Asking(listener) => (listener, None),
-            State::Held { listener, renewal: Some(renewal), .. } => (renewal, Some(listener)),
-            State::Held { listener, renewal: None, .. } => (listener, None),
-        };
-        relay.state = State::Held { listener, renew: now + limits::RELAY_RENEW, renewal: None };
+    /// It has a place for us, or holds it for longer: for this time, if that is known.
+    pub fn accepted(&mut self, peer: &PeerId, lifetime: Option<Duration>, now: Instant) {
+        let Some(relay) = self.known.get_mut(peer) else { return };
+        let (State::Asking(listener) | State::Held { listener, .. }) = relay.state else { return };
+        let lifetime = lifetime.unwrap_or(limits::RELAY_RESERVATION);
+        let renew = Renew::At(now + limits::RELAY_RENEW.min(lifetime / 2));
+        relay.state = State::Held { listener, renew, ends: now + lifetime };
         relay.delay = limits::RELAY_RETRY_FIRST;
-        old
+    }
+
+    /// It did not hold the place for longer. Until it ends the relay is asked again.
+    pub fn not_renewed(&mut self, listener: ListenerId, now: Instant) {
+        for relay in self.known.values_mut() {
+            if let State::Held { listener: held, renew, ends } = &mut relay.state
+                && *held == listener
+            {
+                let left = ends.saturating_duration_since(now);
+                let pause = (left / 2).clamp(limits::RELAY_RENEW_LEAST, limits::RELAY_RETRY_MOST);
+                *renew = Renew::At(now + pause);
+            }
+        }
     }
 
     /// A listener is closed: the relay is gone, or has no place. Returns the relay and the time until it is asked
@@ -163,22 +199,9 @@ impl Relays {
     pub fn closed(&mut self, closed: ListenerId, now: Instant, jitter: f64) -> Option<(PeerId, Duration)> {
         let (peer, relay) = self.known.iter_mut().find(|(_, relay)| match relay.state {
             State::Idle(_) => false,
-            State::Asking(listener) => listener == closed,
-            State::Held { listener, renewal, .. } => listener == closed || renewal == Some(closed),
+            State::Asking(listener) | State::Held { listener, .. } => listener == closed,
         })?;
-        match &mut relay.state {
-            // The reservation itself lasts, and is asked for again soon.
-            State::Held { renewal, renew, .. } if *renewal == Some(closed) => {
-                (*renewal, *renew) = (None, now + limits::RELAY_RETRY_MOST);
-                None
-            }
-            // The new one may still be granted.
-            State::Held { renewal: Some(renewal), .. } => {
-                relay.state = State::Asking(*renewal);
-                None
-            }
-            _ => Some((*peer, relay.fail(now, jitter))),
-        }
+        Some((*peer, relay.fail(now, jitter)))
     }
 
     /// Makes place for another one.
@@ -249,7 +272,7 @@ mod tests {
         assert_eq!((asked.len(), asked[0].0), (2, two));
         assert_eq!((relays.held().count(), relays.is_awaited()), (0, true));
         for (peer, _) in &asked {
-            assert_eq!(relays.accepted(peer, now), None);
+            relays.accepted(peer, None, now);
         }
         assert_eq!((relays.held().count(), relays.is_awaited()), (2, false));
         assert_eq!(relays.next_due(), Some(now + limits::RELAY_RENEW));
@@ -261,38 +284,58 @@ mod tests {
         let mut relays = relays(&[one, two], 1, now);
         let asked = ask(&mut relays, now);
         let [(first, listener)] = asked[..] else { panic!("one is wanted: {asked:?}") };
-        relays.accepted(&first, now);
+        relays.accepted(&first, None, now);
         let (gone, delay) = relays.closed(listener, now, 0.0).expect("it was held");
         assert_eq!((gone, delay), (first, limits::RELAY_RETRY_FIRST));
         let asked = ask(&mut relays, now);
         assert!(asked.len() == 1 && asked[0].0 != first);
     }
 
-    #[test]
-    fn a_renewal_replaces_the_listener() {
-        let (now, one) = (Instant::now(), PeerId::random());
+    /// One relay that holds a place, and its listener.
+    fn held(lifetime: Option<Duration>, now: Instant) -> (Relays, PeerId, ListenerId) {
+        let one = PeerId::random();
         let mut relays = relays(&[one], 1, now);
-        let old = ask(&mut relays, now)[0].1;
-        relays.accepted(&one, now);
-        let later = now + limits::RELAY_RENEW;
-        assert_eq!(ask(&mut relays, later - Duration::from_secs(1)), []);
-        let new = ask(&mut relays, later)[0].1;
-        assert_eq!(relays.accepted(&one, later), Some(old));
-        assert_eq!(relays.closed(old, later, 0.0), None, "this was our wish");
-        assert!(relays.closed(new, later, 0.0).is_some());
+        let listener = ask(&mut relays, now)[0].1;
+        relays.accepted(&one, lifetime, now);
+        (relays, one, listener)
     }
 
     #[test]
-    fn a_failed_renewal_is_tried_again_while_the_reservation_lasts() {
-        let (now, one) = (Instant::now(), PeerId::random());
-        let mut relays = relays(&[one], 1, now);
-        ask(&mut relays, now);
-        relays.accepted(&one, now);
+    fn a_place_is_held_for_longer_in_time() {
+        let now = Instant::now();
+        let (mut relays, one, listener) = held(None, now);
         let later = now + limits::RELAY_RENEW;
-        let new = ask(&mut relays, later)[0].1;
-        assert_eq!(relays.closed(new, later, 0.0), None);
-        assert_eq!(relays.held().count(), 1);
-        assert_eq!(relays.next_due(), Some(later + limits::RELAY_RETRY_MOST));
+        assert_eq!(relays.next_due(), Some(later));
+        assert_eq!(relays.next(later - Duration::from_secs(1)), None);
+        assert_eq!(relays.next(later), Some(Action::Renew(listener)));
+        assert_eq!(relays.next(later), None, "once is enough");
+        relays.accepted(&one, None, later);
+        assert_eq!(relays.next_due(), Some(later + limits::RELAY_RENEW));
+        let (relays, ..) = held(Some(Duration::from_secs(120)), now);
+        assert_eq!(relays.next_due(), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_renewal_that_fails_is_tried_again_while_the_place_lasts() {
+        let (now, mut tries) = (Instant::now(), 0);
+        let (mut relays, one, listener) = held(None, now);
+        let end = now + limits::RELAY_RESERVATION;
+        let mut at = now;
+        while at < end {
+            at = relays.next_due().expect("something is to come");
+            match relays.next(at) {
+                Some(Action::Renew(renewed)) => {
+                    assert_eq!((renewed, relays.held().count()), (listener, 1));
+                    relays.not_renewed(listener, at);
+                    tries += 1;
+                }
+                Some(Action::Close(closed)) => assert_eq!((closed, at), (listener, end)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((3..100).contains(&tries), "{tries}");
+        assert_eq!(relays.closed(listener, end, 0.0), None, "this was our wish");
+        assert_eq!(ask(&mut relays, end)[0].0, one);
     }
 
     #[test]
@@ -300,7 +343,7 @@ mod tests {
         let (now, one) = (Instant::now(), PeerId::random());
         let mut relays = relays(&[one], 2, now);
         let listener = ask(&mut relays, now)[0].1;
-        relays.accepted(&one, now);
+        relays.accepted(&one, None, now);
         relays.want(0);
         assert_eq!(relays.next(now), Some(Action::Close(listener)));
         assert_eq!((relays.next(now), relays.next_due()), (None, None));

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "relay-server")]
+use libp2p::relay;
 #[cfg(any(feature = "kad", feature = "mdns", feature = "relay-server"))]
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
@@ -18,7 +20,7 @@ use libp2p::{
     },
     identify,
     identity::Keypair,
-    ping, relay,
+    ping,
     swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
@@ -28,7 +30,7 @@ use super::gate::Gate;
 use crate::discovery::kad;
 #[cfg(feature = "mdns")]
 use crate::discovery::mdns;
-use crate::{config::Config, limits};
+use crate::{config::Config, limits, nat::circuit};
 
 /// How the name of the program begins that a warren says it is.
 pub(super) const AGENT: &str = "warren/";
@@ -44,7 +46,7 @@ pub(super) struct Behaviour {
     pub(super) kad: Toggle<kad::Behaviour>,
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
-    pub(super) relay: relay::client::Behaviour,
+    pub(super) circuits: circuit::Behaviour,
     /// For protocols that need no more than a stream.
     streams: libp2p_stream::Behaviour,
     #[cfg(feature = "relay-server")]
@@ -61,7 +63,7 @@ impl Behaviour {
     pub(super) fn new(
         key: &Keypair,
         config: &Config,
-        relay: relay::client::Behaviour,
+        circuits: circuit::Behaviour,
         streams: libp2p_stream::Behaviour,
         again: &Again,
     ) -> Result<Self, String> {
@@ -89,7 +91,7 @@ impl Behaviour {
             kad: kad(key, config).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
-            relay,
+            circuits,
             streams,
             #[cfg(feature = "relay-server")]
             relay_server: config.is_relay.then(|| relay_server(key)).into(),

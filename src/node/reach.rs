@@ -2,10 +2,14 @@
 
 use std::time::Instant;
 
-use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, identify, multiaddr::Protocol, relay};
+use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, identify, multiaddr::Protocol};
 
 use super::{Node, jitter};
-use crate::{discovery::scope, limits, nat::relays::Action};
+use crate::{
+    discovery::scope,
+    limits,
+    nat::{circuit, relays::Action},
+};
 
 impl Node {
     /// Asks for the reservations that are due.
@@ -22,30 +26,27 @@ impl Node {
                         }
                     }
                 }
+                Action::Renew(listener) => self.swarm.behaviour_mut().circuits.renew(listener),
                 // It may be closed already.
                 Action::Close(listener) => drop(self.swarm.remove_listener(listener)),
             }
         }
     }
 
-    pub(super) fn on_relay(&mut self, event: relay::client::Event) {
+    pub(super) fn on_circuit(&mut self, event: circuit::Event) {
+        let now = Instant::now();
         match event {
-            relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. } => {
-                if let Some(old) = self.relays.accepted(&relay_peer_id, Instant::now()) {
-                    // It may be closed already.
-                    let _ = self.swarm.remove_listener(old);
-                }
+            circuit::Event::Granted { relay, lifetime, is_renewal, .. } => {
+                self.relays.accepted(&relay, lifetime, now);
                 #[cfg(feature = "stun")]
                 self.ask_peers_for_stun();
-                if !renewal {
-                    log::info!("others can reach this node through the relay {relay_peer_id}");
+                if !is_renewal {
+                    log::info!("others can reach this node through the relay {relay}");
                 }
             }
-            relay::client::Event::OutboundCircuitEstablished { relay_peer_id, .. } => {
-                log::debug!("a circuit through {relay_peer_id} is there");
-            }
-            relay::client::Event::InboundCircuitEstablished { src_peer_id, .. } => {
-                log::debug!("{src_peer_id} came through a relay");
+            circuit::Event::NotRenewed { listener, error } => {
+                log::info!("a relay does not hold our place for longer: {error}");
+                self.relays.not_renewed(listener, now);
             }
         }
     }
@@ -63,7 +64,7 @@ impl Node {
 
     /// A connected peer offers to be a relay.
     pub(super) fn offered_relay(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
-        if !info.protocols.contains(&relay::HOP_PROTOCOL_NAME) {
+        if !info.protocols.contains(&circuit::HOP) {
             return;
         }
         let told = info.listen_addrs.iter().filter(|addr| self.company.book.networks().may_dial(addr));
