@@ -19,7 +19,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use futures_timer::Delay;
 use libp2p::{Multiaddr, StreamProtocol};
 
-use super::frame;
+use super::{frame, in_time};
 use crate::limits;
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/dcutr");
@@ -71,7 +71,7 @@ pub async fn initiate(
         Delay::new(round_trip / 2).await;
         Ok(addrs)
     };
-    in_time(part, Error::Late).await
+    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
 }
 
 /// A's part. Returns B's addresses at the moment to dial them.
@@ -89,16 +89,7 @@ pub async fn respond(
         read(&mut stream, SYNC).await?;
         if addrs.is_empty() { Err(Error::NoAddresses) } else { Ok(addrs) }
     };
-    in_time(part, Error::Late).await
-}
-
-/// Ends a part of a negotiation over a relayed connection that takes longer than [`limits::DCUTR_TIMEOUT`].
-pub(super) async fn in_time<T, E>(part: impl Future<Output = Result<T, E>>, late: E) -> Result<T, E> {
-    let timeout = async {
-        Delay::new(limits::DCUTR_TIMEOUT).await;
-        Err(late)
-    };
-    smol::future::or(part, timeout).await
+    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), kind: u32, addrs: &[Multiaddr]) -> io::Result<()> {
@@ -129,11 +120,12 @@ pub fn retry(attempts: u32) -> Option<Duration> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use futures::{future, io::Cursor};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::nat::frame::tests::{Loop, duplex};
 
     fn addrs(ports: std::ops::Range<u16>) -> Vec<Multiaddr> {
         ports.map(|port| format!("/ip4/192.0.2.1/udp/{port}/quic-v1").parse().expect("valid")).collect()
@@ -189,48 +181,5 @@ pub(super) mod tests {
             let stream = Loop(Cursor::new(bytes));
             let _ = smol::block_on(respond(stream, &addrs(1..2)));
         }
-    }
-
-    /// Reads what it was made of, and swallows what is written.
-    pub(crate) struct Loop(pub(crate) Cursor<Vec<u8>>);
-
-    impl AsyncRead for Loop {
-        fn poll_read(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-            buf: &mut [u8],
-        ) -> std::task::Poll<io::Result<usize>> {
-            std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
-        }
-    }
-
-    impl AsyncWrite for Loop {
-        fn poll_write(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            buf: &[u8],
-        ) -> std::task::Poll<io::Result<usize>> {
-            std::task::Poll::Ready(Ok(buf.len()))
-        }
-
-        fn poll_flush(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<io::Result<()>> {
-            std::task::Poll::Ready(Ok(()))
-        }
-
-        fn poll_close(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<io::Result<()>> {
-            std::task::Poll::Ready(Ok(()))
-        }
-    }
-
-    pub(crate) fn duplex()
-    -> (async_io::Async<std::os::unix::net::UnixStream>, async_io::Async<std::os::unix::net::UnixStream>)
-    {
-        async_io::Async::<std::os::unix::net::UnixStream>::pair().expect("a pair of sockets")
     }
 }

@@ -46,25 +46,4 @@ fn malformed() -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::io::Cursor;
-
-    use super::*;
-
-    #[test]
-    fn a_long_message_is_not_even_read() {
-        let mut wire = Cursor::new(vec![0xff, 0x7f, 0, 0]);
-        let refused = smol::block_on(read::<()>(&mut wire, 1000)).expect_err("it is too long");
-        assert_eq!((refused.kind(), wire.position()), (io::ErrorKind::InvalidData, 2));
-    }
-
-    #[test]
-    fn what_follows_is_left() {
-        let mut wire = Vec::new();
-        smol::block_on(write(&mut wire, &String::from("one"))).expect("writes");
-        wire.extend(b"more");
-        let mut wire = Cursor::new(wire);
-        assert_eq!(smol::block_on(read::<String>(&mut wire, 100)).expect("reads"), "one");
-        assert_eq!(wire.into_inner().len() as u64, 6 + 4);
-    }
-}
+pub(super) mod tests;

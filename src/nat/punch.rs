@@ -31,7 +31,7 @@ use libp2p::StreamProtocol;
 
 pub use self::plan::{Nat, Part, Plan};
 use self::wire::Hello;
-use super::dcutr::in_time;
+use super::in_time;
 use crate::{
     limits,
     transport::quic::{Datagrams, PUNCH_MAGIC},
@@ -92,7 +92,7 @@ pub async fn initiate(
         Delay::new(round_trip / 2).await;
         agreement(own, other.nat, token)
     };
-    in_time(part, Error::Late).await
+    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
 }
 
 /// The part of the other one. Returns at the moment to act.
@@ -107,7 +107,7 @@ pub async fn respond(stream: impl AsyncRead + AsyncWrite + Unpin, own: Nat) -> R
         wire::read_go(&mut stream).await?;
         agreement(own, other, token)
     };
-    in_time(part, Error::Late).await
+    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
 }
 
 fn agreement(own: Nat, other: Nat, token: Token) -> Result<Agreement, Error> {

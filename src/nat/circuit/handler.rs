@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use futures_timer::Delay;
 use libp2p::{
     PeerId, Stream, StreamProtocol,
     core::{transport::ListenerId, upgrade::ReadyUpgrade},
@@ -22,7 +21,7 @@ use super::{
     Error, HOP, Reply, STOP,
     wire::{self, Place},
 };
-use crate::limits;
+use crate::{limits, nat};
 
 /// Speaks with one peer as with a relay.
 pub struct Handler {
@@ -198,11 +197,7 @@ impl ConnectionHandler for Handler {
 
 /// Ends what takes longer than [`limits::CIRCUIT_TIMEOUT`].
 async fn in_time<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late = async {
-        Delay::new(limits::CIRCUIT_TIMEOUT).await;
-        Err(Error::Late)
-    };
-    match smol::future::or(part, late).await {
+    match nat::in_time(limits::CIRCUIT_TIMEOUT, part, Error::Late).await {
         Err(Error::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Gone),
         result => result,
     }

@@ -119,7 +119,7 @@ fn who_has_a_place_is_reached_through_the_relay() {
         assert_eq!(there.await, relay.circuit());
         let external: Vec<Multiaddr> = bob.external_addresses().cloned().collect();
         let addr = relay.circuit().with(Protocol::P2p(*bob.local_peer_id()));
-        assert_eq!(external, [addr.clone()]);
+        assert_eq!(external, std::slice::from_ref(&addr));
         ada.dial(addr).expect("an address of ours");
         let (at_ada, at_bob) = future::join(circuit(&mut ada), circuit(&mut bob)).await;
         assert_eq!((at_ada, at_bob), (*bob.local_peer_id(), *ada.local_peer_id()));

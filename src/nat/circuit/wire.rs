@@ -177,11 +177,12 @@ pub(super) async fn accept(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use futures::{future, io::Cursor};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::nat::frame::tests::{Loop, duplex};
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
 
@@ -202,7 +203,7 @@ pub(super) mod tests {
     }
 
     fn reserved(answer: Hop, at: Duration) -> Result<Place, Error> {
-        let (ours, mut theirs) = crate::nat::dcutr::tests::duplex();
+        let (ours, mut theirs) = duplex();
         let both = future::join(reserve(ours, clock(at)), relay(&mut theirs, answer));
         let (result, request) = smol::block_on(both);
         assert_eq!(request, Hop { kind: RESERVE, ..Hop::default() });
@@ -246,7 +247,7 @@ pub(super) mod tests {
     #[test]
     fn what_comes_behind_the_answer_belongs_to_the_circuit() {
         use futures::io::AsyncReadExt;
-        let (mut ours, mut theirs) = crate::nat::dcutr::tests::duplex();
+        let (mut ours, mut theirs) = duplex();
         let peer = PeerId::random();
         let ok = Hop { kind: HOP_STATUS, status: Some(100), ..Hop::default() };
         let relay = async {
@@ -266,7 +267,7 @@ pub(super) mod tests {
     fn circuits_come_to_who_has_a_place() {
         let peer = PeerId::random();
         let brought = |is_welcome: bool, kind: u32, peer: Option<Peer>| {
-            let (mut ours, mut theirs) = crate::nat::dcutr::tests::duplex();
+            let (mut ours, mut theirs) = duplex();
             let relay = async {
                 let request = Stop { kind, peer, ..Stop::default() };
                 frame::write(&mut theirs, &request).await.expect("writes");
@@ -298,7 +299,7 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_are_an_answer_or_an_error(bytes: Vec<u8>) {
             let _ = smol::block_on(answer(&mut Cursor::new(&bytes)));
-            let mut stream = crate::nat::dcutr::tests::Loop(Cursor::new(bytes));
+            let mut stream = Loop(Cursor::new(bytes));
             let _ = smol::block_on(accept(&mut stream, true));
         }
     }
