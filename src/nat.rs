@@ -12,6 +12,8 @@ pub mod punch;
 pub mod relays;
 #[cfg(feature = "stun")]
 pub mod stun;
+#[cfg(any(feature = "relay-server", feature = "stun"))]
+pub mod witness;
 
 use std::time::Duration;
 

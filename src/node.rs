@@ -19,6 +19,8 @@ mod ports;
 mod punches;
 mod reach;
 mod wishes;
+#[cfg(feature = "relay-server")]
+mod witness;
 
 pub use feed::Item;
 
@@ -86,6 +88,8 @@ pub struct Node {
     outside: Outside,
     #[cfg(feature = "stun")]
     punches: Punches,
+    #[cfg(feature = "relay-server")]
+    witness: witness::Witness,
     #[cfg(feature = "portmap")]
     ports: ports::Ports,
     executor: Arc<Executor<'static>>,
@@ -143,6 +147,8 @@ enum Turn {
     Stun(stun::driver::Event),
     #[cfg(feature = "stun")]
     Punch(punches::Turn),
+    #[cfg(feature = "relay-server")]
+    Witness(PeerId, libp2p::Stream),
     #[cfg(feature = "portmap")]
     Port(crate::nat::portmap::Event),
     Timer,
@@ -170,6 +176,8 @@ impl Node {
         #[cfg(feature = "stun")]
         let punches = Punches::new(streams.new_control(), knock)
             .ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "relay-server")]
+        let witness = witness::Witness::new(streams.new_control(), config.is_relay);
         #[cfg(feature = "portmap")]
         let ports = ports::Ports::new(config, &executor);
         let again = Again::default();
@@ -201,6 +209,8 @@ impl Node {
             outside,
             #[cfg(feature = "stun")]
             punches,
+            #[cfg(feature = "relay-server")]
+            witness,
             #[cfg(feature = "portmap")]
             ports,
             executor,
@@ -247,6 +257,8 @@ impl Node {
                 Some(Turn::Stun(event)) => self.on_stun(event),
                 #[cfg(feature = "stun")]
                 Some(Turn::Punch(turn)) => self.on_punch(turn),
+                #[cfg(feature = "relay-server")]
+                Some(Turn::Witness(asker, stream)) => self.on_witness(asker, stream),
                 #[cfg(feature = "portmap")]
                 Some(Turn::Port(event)) => self.on_port(event),
                 Some(Turn::Timer) => {}
@@ -288,6 +300,13 @@ impl Node {
         let hole = future::or(hole, async { Some(Turn::Stun(outside.seen().await)) });
         #[cfg(feature = "stun")]
         let hole = future::or(hole, async { Some(Turn::Punch(punches.turn().await)) });
+        #[cfg(feature = "relay-server")]
+        let witness = &mut self.witness;
+        #[cfg(feature = "relay-server")]
+        let hole = future::or(hole, async {
+            let (asker, stream) = witness.asked().await;
+            Some(Turn::Witness(asker, stream))
+        });
         #[cfg(feature = "portmap")]
         let ports = &mut self.ports;
         #[cfg(feature = "portmap")]
@@ -336,6 +355,8 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
             SwarmEvent::Behaviour(BehaviourEvent::Circuits(event)) => self.on_circuit(event),
+            #[cfg(feature = "relay-server")]
+            SwarmEvent::Behaviour(BehaviourEvent::RelayServer(event)) => self.on_relay_server(event),
             #[cfg(feature = "kad")]
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             #[cfg(feature = "mdns")]

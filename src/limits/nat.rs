@@ -122,6 +122,15 @@ pub const DCUTR_AT_ONCE: usize = 16;
 
 const _: () = assert!(DCUTR_ADDRESSES * (ADDRESS_BYTES + 3) + 8 < DCUTR_MESSAGE_BYTES);
 
+/// How long a relay may take to say where it sees a peer. Unit: time. A punch waits for that, and its holes do not last.
+pub const WITNESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A question to such a relay. Unit: bytes. A peer ID of 40 and an address of 16.
+pub const WITNESS_BYTES: usize = 64;
+
+/// Questions that such a relay answers at once. Unit: questions, each a stream and a task.
+pub const WITNESSED_AT_ONCE: usize = 32;
+
 // ---- STUN ---------------------------------------------------------------------------------------
 
 /// First pause before a STUN request is repeated; it doubles each time. RFC 8489, section 6.2.1.
@@ -256,6 +265,15 @@ pub const PUNCH_PROBES: usize = 1024;
 /// Ports ahead of the last one seen that are probed when they are sequential. Unit: ports.
 pub const PUNCH_PREDICTIONS: usize = 50;
 
+/// Ports that each side goes through when both have sequential ones. Unit: datagrams in each of two rounds.
+pub const PUNCH_WALK: usize = 512;
+
+/// Datagrams for each number of ports that others may have taken meanwhile. Unit: datagrams.
+pub const PUNCH_STAY: usize = 16;
+
+/// How far behind the last port that was seen they begin: it may not have been the last one given. Unit: ports.
+pub const PUNCH_STRAY_BACK: usize = 4;
+
 /// Ports below this are not guessed: NATs leave them alone.
 pub const PUNCH_LEAST_PORT: u16 = 1024;
 
@@ -280,7 +298,7 @@ pub const PUNCH_REST: Duration = Duration::from_secs(60);
 /// Sockets that won and wait to be dialled from. Unit: sockets.
 pub const PUNCH_WON: usize = 4;
 
-const _: () = assert!(PUNCH_PREDICTIONS * 4 <= PUNCH_PROBES);
+const _: () = assert!(PUNCH_PREDICTIONS * 4 <= PUNCH_PROBES && PUNCH_WALK * 2 <= PUNCH_PROBES);
 const _: () = assert!(
     PUNCH_PROBES / PUNCH_BURST * (PUNCH_PACE.as_millis() as usize) * 2 < PUNCH_PATIENCE.as_millis() as usize
 );

@@ -10,7 +10,8 @@
 //!     from the one socket that it has      ◀──     to the one port of the other
 //! ```
 //! A probe that meets one of those sockets comes in, since that socket has sent to just there. It says so, and dials
-//! with QUIC from that socket. RFC 5128, section 3.5, describes prediction; guessing is the birthday paradox.
+//! with QUIC from that socket. Where both give ports one after the other, each goes through those that the other is
+//! about to give. RFC 5128, section 3.5, describes prediction; guessing is the birthday paradox.
 
 pub mod plan;
 mod wire;
@@ -23,7 +24,7 @@ use std::{
 
 use async_io::Async;
 use futures::{
-    future::{FutureExt, select_all},
+    future::{self, FutureExt, select_all},
     io::{AsyncRead, AsyncWrite},
 };
 use futures_timer::Delay;
@@ -55,6 +56,8 @@ pub enum Error {
     NoPlan,
     #[error("no probe met a socket")]
     Missed,
+    #[error("no relay that the operator named sees the peer where it says that it is")]
+    Unseen,
 }
 
 /// What was agreed upon.
@@ -73,14 +76,16 @@ pub enum Hole {
     Dial(SocketAddr, UdpSocket),
 }
 
-/// The part of the one who begins. Returns at the moment to act.
+/// The part of the one who begins. Returns at the moment to act. `seen` finds out whether the peer is where it says: nobody is
+/// to have us send a thousand packets to somebody else.
 ///
 /// # Errors
 /// See [`Error`]. The stream is of no use then.
-pub async fn initiate(
+pub async fn initiate<S: Future<Output = bool>>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     own: Nat,
     token: Token,
+    seen: impl FnOnce(Ipv4Addr) -> S,
 ) -> Result<Agreement, Error> {
     let part = async {
         let mut stream = stream;
@@ -89,28 +94,37 @@ pub async fn initiate(
         let other = wire::read(&mut stream).await?;
         let round_trip = sent.elapsed();
         wire::write_go(&mut stream).await?;
-        Delay::new(round_trip / 2).await;
-        agreement(own, other.nat, token)
+        // That takes about as long as the word to begin takes to the other side.
+        let ((), is_seen) = future::join(Delay::new(round_trip / 2), seen(other.nat.ip())).await;
+        agreement(own, other.nat, token, is_seen)
     };
     in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
 }
 
-/// The part of the other one. Returns at the moment to act.
+/// The part of the other one, in the same way.
 ///
 /// # Errors
 /// See [`Error`]. The stream is of no use then.
-pub async fn respond(stream: impl AsyncRead + AsyncWrite + Unpin, own: Nat) -> Result<Agreement, Error> {
+pub async fn respond<S: Future<Output = bool>>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    own: Nat,
+    seen: impl FnOnce(Ipv4Addr) -> S,
+) -> Result<Agreement, Error> {
     let part = async {
         let mut stream = stream;
         let Hello { nat: other, token } = wire::read(&mut stream).await?;
         wire::write(&mut stream, &Hello { nat: own, token }).await?;
-        wire::read_go(&mut stream).await?;
-        agreement(own, other, token)
+        let (go, is_seen) = future::join(wire::read_go(&mut stream), seen(other.ip())).await;
+        go?;
+        agreement(own, other, token, is_seen)
     };
     in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
 }
 
-fn agreement(own: Nat, other: Nat, token: Token) -> Result<Agreement, Error> {
+fn agreement(own: Nat, other: Nat, token: Token, is_seen: bool) -> Result<Agreement, Error> {
+    if !is_seen {
+        return Err(Error::Unseen);
+    }
     let seed = u64::from_le_bytes(std::array::from_fn(|i| token[i]));
     let plan = plan::plan(own, other, seed).ok_or(Error::NoPlan)?;
     Ok(Agreement { plan, token })
@@ -130,6 +144,7 @@ pub async fn carry_out(agreement: Agreement, datagrams: &Datagrams) -> Result<Ho
         match plan.part {
             Part::Probe { ip, ports } => probe(ip, &ports, token, datagrams).await,
             Part::Open { sockets, to } => open(sockets, to, token).await,
+            Part::Walk { ip, ports } => walk(ip, &ports, token).await,
         }
     };
     smol::future::or(part, late).await
@@ -137,16 +152,10 @@ pub async fn carry_out(agreement: Agreement, datagrams: &Datagrams) -> Result<Ho
 
 /// Steady: sends from the one socket to port after port, until somebody is heard.
 async fn probe(ip: Ipv4Addr, ports: &[u16], token: Token, datagrams: &Datagrams) -> Result<Hole, Error> {
-    let send = async {
-        for burst in ports.chunks(limits::PUNCH_BURST) {
-            for port in burst {
-                // A datagram that does not go out is one of many that miss.
-                let _ = datagrams.send_to(&packet(Word::Here, token), SocketAddr::from((ip, *port)));
-            }
-            Delay::new(limits::PUNCH_PACE).await;
-        }
-        std::future::pending().await
-    };
+    let send = knock(ip, ports, |to| {
+        // A datagram that does not go out is one of many that miss.
+        let _ = datagrams.send_to(&packet(Word::Here, token), to);
+    });
     let hear = async {
         while let Some(datagram) = datagrams.recv().await {
             if read_packet(&datagram.bytes, token).is_some() && datagram.from.ip() == ip {
@@ -159,6 +168,33 @@ async fn probe(ip: Ipv4Addr, ports: &[u16], token: Token, datagrams: &Datagrams)
         Err(Error::Missed)
     };
     smol::future::or(hear, send).await
+}
+
+/// Knocks at port after port, and then waits for ever.
+async fn knock<T>(ip: Ipv4Addr, ports: &[u16], send: impl Fn(SocketAddr)) -> T {
+    for burst in ports.chunks(limits::PUNCH_BURST) {
+        burst.iter().for_each(|port| send(SocketAddr::from((ip, *port))));
+        Delay::new(limits::PUNCH_PACE).await;
+    }
+    std::future::pending().await
+}
+
+/// Shifty, as the other one is: sends from one new socket to port after port, until something is heard.
+async fn walk(ip: Ipv4Addr, ports: &[u16], token: Token) -> Result<Hole, Error> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(Async::new)?;
+    let send = knock(ip, ports, |to| {
+        let _ = socket.get_ref().send_to(&packet(Word::Here, token), to);
+    });
+    let from = smol::future::or(hear(&socket, |from| from.ip() == ip, token), send).await;
+    met(&socket, from, token);
+    Ok(Hole::Dial(from, socket.into_inner()?))
+}
+
+/// Says that the other side was heard: one of these arrives.
+fn met(socket: &Async<UdpSocket>, to: SocketAddr, token: Token) {
+    for _ in 0..limits::PUNCH_ANSWERS {
+        let _ = socket.get_ref().send_to(&packet(Word::Met, token), to);
+    }
 }
 
 /// Shifty: opens sockets that all send to one port, until one of them hears something.
@@ -184,23 +220,23 @@ async fn open(count: usize, to: SocketAddr, token: Token) -> Result<Hole, Error>
                 Delay::new(limits::PUNCH_REPEAT).await;
             }
         };
-        let heard = sockets.iter().enumerate().map(|(n, socket)| hear(n, socket, to, token).boxed());
-        let heard = async { Ok::<usize, Error>(select_all(heard).await.0) };
-        smol::future::or(heard, knock).await?
+        let heard = sockets.iter().map(|socket| hear(socket, |from| from == to, token).boxed());
+        let heard = async { select_all(heard).await.1 };
+        smol::future::or(heard, knock).await
     };
     let socket = sockets.swap_remove(winner);
-    for _ in 0..limits::PUNCH_ANSWERS {
-        let _ = socket.get_ref().send_to(&packet(Word::Met, token), to);
-    }
+    met(&socket, to, token);
     Ok(Hole::Dial(to, socket.into_inner()?))
 }
 
-/// Done when this socket hears the other side.
-async fn hear(n: usize, socket: &Async<UdpSocket>, from: SocketAddr, token: Token) -> usize {
+/// Waits until this socket hears the other side, and returns where from.
+async fn hear(socket: &Async<UdpSocket>, fits: impl Fn(SocketAddr) -> bool, token: Token) -> SocketAddr {
     let mut buffer = [0; 64];
     loop {
         match socket.recv_from(&mut buffer).await {
-            Ok((len, sender)) if sender == from && read_packet(&buffer[..len], token).is_some() => return n,
+            Ok((len, sender)) if fits(sender) && read_packet(&buffer[..len], token).is_some() => {
+                return sender;
+            }
             Ok(_) => {}
             // As when a router says that nobody is there: the next probe may meet somebody.
             Err(_) => Delay::new(limits::PUNCH_REPEAT).await,
@@ -234,13 +270,16 @@ fn read_packet(bytes: &[u8], token: Token) -> Option<Word> {
 mod tests {
     use std::net::SocketAddrV4;
 
-    use futures::future;
     use proptest::prelude::*;
 
     use super::*;
 
     fn duplex() -> (Async<std::os::unix::net::UnixStream>, Async<std::os::unix::net::UnixStream>) {
         Async::<std::os::unix::net::UnixStream>::pair().expect("a pair of sockets")
+    }
+
+    async fn seen(_: Ipv4Addr) -> bool {
+        true
     }
 
     fn steady(port: u16) -> Nat {
@@ -255,7 +294,7 @@ mod tests {
     fn both_make_the_same_plan() {
         let (a, b) = duplex();
         let (at_b, at_a) =
-            smol::block_on(future::join(initiate(b, steady(7), [3; 16]), respond(a, random())));
+            smol::block_on(future::join(initiate(b, steady(7), [3; 16], seen), respond(a, random(), seen)));
         let (at_b, at_a) = (at_b.expect("agreed"), at_a.expect("agreed"));
         assert_eq!((at_b.token, at_a.token), ([3; 16], [3; 16]));
         assert!(matches!(at_b.plan.part, Part::Probe { ip, .. } if ip == Ipv4Addr::new(203, 0, 113, 2)));
@@ -265,8 +304,19 @@ mod tests {
     #[test]
     fn two_that_cannot_meet_agree_on_that() {
         let (a, b) = duplex();
-        let (at_b, at_a) = smol::block_on(future::join(initiate(b, random(), [3; 16]), respond(a, random())));
+        let (at_b, at_a) =
+            smol::block_on(future::join(initiate(b, random(), [3; 16], seen), respond(a, random(), seen)));
         assert!(matches!((at_b, at_a), (Err(Error::NoPlan), Err(Error::NoPlan))));
+    }
+
+    #[test]
+    fn who_is_not_seen_where_it_says_is_not_sent_to() {
+        let (a, b) = duplex();
+        let unseen = async |ip: Ipv4Addr| ip != Ipv4Addr::new(203, 0, 113, 2);
+        let both = future::join(initiate(b, steady(7), [3; 16], unseen), respond(a, random(), seen));
+        let (at_b, at_a) = smol::block_on(both);
+        assert!(matches!(at_b, Err(Error::Unseen)), "{at_b:?}");
+        assert!(matches!(at_a.expect("agreed").plan.part, Part::Open { .. }));
     }
 
     #[test]

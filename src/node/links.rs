@@ -78,15 +78,18 @@ impl Links {
     }
 
     /// One of its addresses there, if so.
-    fn relayed_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
+    pub(super) fn relayed_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.peers.get(peer).filter(|link| link.is_relayed())?.connections.values().next()
     }
 
     /// Where those peers that are meant are connected.
-    #[cfg(feature = "stun")]
-    pub(super) fn addresses(&self, meant: impl Fn(&PeerId) -> bool) -> impl Iterator<Item = &Multiaddr> {
+    #[cfg(any(feature = "relay-server", feature = "stun"))]
+    pub(super) fn addresses(
+        &self,
+        meant: impl Fn(&PeerId) -> bool,
+    ) -> impl Iterator<Item = (PeerId, &Multiaddr)> {
         let meant = self.peers.iter().filter(move |(peer, _)| meant(peer));
-        meant.flat_map(|(_, link)| link.connections.values())
+        meant.flat_map(|(peer, link)| link.connections.values().map(|addr| (*peer, addr)))
     }
 
     /// Whether a peer says when it is started again: then nothing has to be guessed.

@@ -135,7 +135,7 @@ impl Node {
         let Some(stun) = &self.outside.stun else { return };
         let helpful = self.links.addresses(|peer| self.bootstraps.has(peer) || self.relays.is_used(peer));
         let mut servers = self.outside.named.clone();
-        for server in helpful.filter_map(server_at) {
+        for server in helpful.filter_map(|(_, addr)| server_at(addr)) {
             if !servers.contains(&server) && servers.len() < limits::STUN_SERVER_NAMES {
                 servers.push(server);
             }

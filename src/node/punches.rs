@@ -4,12 +4,12 @@
 use std::{
     collections::HashMap,
     io,
-    net::{SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     time::Instant,
 };
 
 use async_channel::{Receiver, Sender};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId, Stream,
     multiaddr::Protocol,
@@ -20,13 +20,15 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Node;
 use crate::{
+    discovery::scope,
     limits,
     nat::{
-        punch::{self, Agreement, Hole, Nat, Part},
+        punch::{self, Agreement, Hole, Nat},
         stun::{
             Family,
             verdict::{Allocation, Verdict},
         },
+        witness,
     },
     transport::quic::Datagrams,
 };
@@ -102,10 +104,10 @@ impl Node {
     pub(super) fn punch(&mut self, peer: PeerId, now: Instant) -> bool {
         let (Some(nat), Some(token)) = (self.outside.nat(), token()) else { return false };
         let Some(datagrams) = self.punches.take(peer, now) else { return false };
-        let mut control = self.punches.control.clone();
+        let (mut control, seen) = (self.punches.control.clone(), self.witness_of(peer));
         self.carry_out(peer, datagrams, async move {
             let stream = control.open_stream(peer, punch::PROTOCOL).await.map_err(io::Error::other)?;
-            punch::initiate(stream, nat, token).await
+            punch::initiate(stream, nat, token, seen).await
         });
         true
     }
@@ -130,7 +132,32 @@ impl Node {
             return;
         };
         if let Some(datagrams) = self.punches.take(peer, now) {
-            self.carry_out(peer, datagrams, async move { punch::respond(stream, nat).await });
+            let seen = self.witness_of(peer);
+            self.carry_out(peer, datagrams, async move { punch::respond(stream, nat, seen).await });
+        }
+    }
+
+    /// What finds out whether a peer is where it says that it is: the relay that we reach it through knows, and is
+    /// believed if the operator named it.
+    fn witness_of(&self, peer: PeerId) -> impl FnOnce(Ipv4Addr) -> BoxFuture<'static, bool> + Send + use<> {
+        let relay = self.links.relayed_at(&peer).and_then(scope::relay_of);
+        let relay = relay.filter(|relay| self.bootstraps.has(relay) || self.relays.is_named(relay));
+        let (mut control, networks) = (self.punches.control.clone(), self.company.book.networks().clone());
+        move |ip| {
+            // Nor is anybody to have us send a thousand packets into our own network.
+            let may_send = networks.may_dial(&Multiaddr::from(ip).with(Protocol::Tcp(1)));
+            let seen = async move {
+                let Some(relay) = relay.filter(|_| may_send) else { return false };
+                let asked = async {
+                    let stream =
+                        control.open_stream(relay, witness::PROTOCOL).await.map_err(io::Error::other)?;
+                    witness::ask(stream, peer, ip.into()).await
+                };
+                let seen = asked.await;
+                log::debug!("the relay {relay} says of {peer} at {ip}: {seen:?}");
+                seen.unwrap_or(false)
+            };
+            seen.boxed()
         }
     }
 
@@ -165,19 +192,11 @@ impl Node {
         datagrams: Datagrams,
         agree: impl Future<Output = Result<Agreement, punch::Error>> + Send + 'static,
     ) {
-        let (tell, networks) = (self.punches.tell.clone(), self.company.book.networks().clone());
+        let tell = self.punches.tell.clone();
         let part = async move {
             let hole = async {
                 let agreement = agree.await?;
-                let ip = match agreement.plan.part {
-                    Part::Probe { ip, .. } => ip.into(),
-                    Part::Open { to, .. } => to.ip(),
-                };
-                log::debug!("punching towards {peer} at {ip}: {:.0} %", agreement.plan.chance * 100.0);
-                // Nobody is to have us send a thousand packets into somebody's network.
-                if !networks.may_dial(&Multiaddr::from(ip).with(Protocol::Tcp(1))) {
-                    return Err(punch::Error::NoPlan);
-                }
+                log::debug!("punching towards {peer}: {:.0} %", agreement.plan.chance * 100.0);
                 punch::carry_out(agreement, &datagrams).await
             };
             let hole = hole.await;

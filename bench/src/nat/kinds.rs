@@ -70,9 +70,6 @@ pub(crate) enum Technique {
     Guessing,
 }
 
-/// What warren cannot do yet. Pairs that need it may end either way.
-const MISSING: &[Technique] = &[Technique::MutualPrediction];
-
 /// How a pair shall end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Expected {
@@ -82,15 +79,12 @@ pub(crate) enum Expected {
     Likely(f64),
     /// Every time: a direct one would be a wonder, or a mistake of the lab.
     Relayed,
-    /// Relayed for now, as warren has not learnt this yet.
-    Missing(Technique),
 }
 
 /// By the table in which RFC 4787's kinds meet; the order does not matter.
 pub(crate) fn expected(a: Kind, b: Kind) -> Expected {
     match technique(a.min(b), a.max(b)) {
         None => Expected::Relayed,
-        Some(technique) if MISSING.contains(&technique) => Expected::Missing(technique),
         Some(Technique::Prediction | Technique::MutualPrediction) => Expected::Likely(0.95),
         Some(Technique::Guessing) => Expected::Likely(0.95),
         Some(Technique::Dial | Technique::Punch | Technique::TcpOpen) => Expected::Direct,
@@ -152,7 +146,6 @@ impl fmt::Display for Expected {
             Expected::Direct => f.write_str("direct"),
             Expected::Likely(share) => write!(f, "direct in {:.0} %", 100.0 * share),
             Expected::Relayed => f.write_str("relayed"),
-            Expected::Missing(technique) => write!(f, "relayed without {technique:?}"),
         }
     }
 }

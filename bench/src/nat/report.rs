@@ -169,7 +169,6 @@ fn shortfall(a: Kind, b: Kind, trials: &[&Trial]) -> Option<String> {
         Expected::Direct => direct == trials.len(),
         Expected::Likely(least) => share >= least,
         Expected::Relayed => direct == 0,
-        Expected::Missing(_) => true,
     };
     (!is_met).then(|| format!("{a} x {b}: expected {expected}, direct were {direct} of {}", trials.len()))
 }

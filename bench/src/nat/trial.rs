@@ -190,7 +190,7 @@ impl World<'_> {
         let later = sides[0].started.max(sides[1].started);
         let peers = self.peers(sides)?;
         let wait = match expected(trial.a, trial.b) {
-            Expected::Relayed | Expected::Missing(_) => TO_STAY_RELAYED,
+            Expected::Relayed => TO_STAY_RELAYED,
             Expected::Direct | Expected::Likely(_) => TO_DIRECT,
         };
         let (mut due, mut end) = (Instant::now(), None);

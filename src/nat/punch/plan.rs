@@ -29,10 +29,13 @@ pub enum Part {
     Probe { ip: Ipv4Addr, ports: Vec<u16> },
     /// Send from so many new sockets to this address.
     Open { sockets: usize, to: SocketAddr },
+    /// Send from one new socket to these ports, in this order.
+    Walk { ip: Ipv4Addr, ports: Vec<u16> },
 }
 
 impl Nat {
-    fn ip(self) -> Ipv4Addr {
+    /// Where it is seen from the outside.
+    pub fn ip(self) -> Ipv4Addr {
         match self {
             Nat::Steady { addr: at } | Nat::Sequential { last: at, .. } => *at.ip(),
             Nat::Random { ip } => ip,
@@ -40,8 +43,8 @@ impl Nat {
     }
 }
 
-/// The plan for our side; `None` where there is no use in one: two steady NATs need none, and of two shifty ones
-/// neither knows where to send. `seed` decides on the ports to guess.
+/// The plan for our side; `None` where there is no use in one: two steady NATs need none, and who has random ports
+/// cannot be met by anybody whose ports change too. `seed` decides on the ports to guess.
 pub fn plan(own: Nat, other: Nat, seed: u64) -> Option<Plan> {
     if own.ip() == other.ip() {
         // Behind the same NAT: what leads out and back in again is for the NAT to know (hairpinning), not to guess.
@@ -57,6 +60,11 @@ pub fn plan(own: Nat, other: Nat, seed: u64) -> Option<Plan> {
         }
         (Nat::Sequential { .. }, Nat::Steady { addr }) => {
             (Part::Open { sockets: limits::PUNCH_PREDICTED_SOCKETS, to: addr.into() }, own)
+        }
+        (Nat::Sequential { last: ours, .. }, Nat::Sequential { last, step }) => {
+            let (ip, is_probe) = (*last.ip(), ours < last);
+            let ports = walk(last.port(), step, is_probe);
+            (if is_probe { Part::Probe { ip, ports } } else { Part::Walk { ip, ports } }, other)
         }
         _ => return None,
     };
@@ -103,6 +111,26 @@ fn predictions(last: u16, step: i16) -> Vec<u16> {
     next.iter().copied().chain(next.iter().copied()).chain(before).chain(next.iter().copied()).collect()
 }
 
+/// The ports to send to when both sides have sequential ones, so that every packet makes a port of our own as well. Our
+/// `k`-th packet leaves by our `k`-th port, if nobody disturbs that, and should go to the other's `k`-th port, whose
+/// packet goes to ours:
+///
+/// ```text
+///   ours:   port a+k, disturbed a+k+d, to b+k+x     theirs: port b+m, disturbed b+m+e, to a+m
+///   they meet where k+x = m+e and m = k+d, which is x = d+e
+/// ```
+/// So the one that probes tries an `x` for a while, and then the next, and the other one goes straight on. No port
+/// comes twice in a round, as that would make no new one. A second round is for what was lost.
+fn walk(last: u16, step: i16, is_probe: bool) -> Vec<u16> {
+    let step = i32::from(if step == 0 { 1 } else { step });
+    let stray =
+        |k: i32| if is_probe { k / limits::PUNCH_STAY as i32 - limits::PUNCH_STRAY_BACK as i32 } else { 0 };
+    let at = |k: i32| u16::try_from(i32::from(last) + (k + stray(k)) * step).ok();
+    let round = (1..=limits::PUNCH_WALK as i32).filter_map(at);
+    let round: Vec<u16> = round.filter(|port| *port >= limits::PUNCH_LEAST_PORT).collect();
+    [&round[..], &round[..]].concat()
+}
+
 /// The chance that one of `probes` distinct ports is one of `sockets`, of all that a NAT gives away.
 pub fn birthday(sockets: usize, probes: usize) -> f64 {
     let all = f64::from(u16::MAX) - f64::from(limits::PUNCH_LEAST_PORT) + 1.0;
@@ -141,10 +169,41 @@ mod tests {
             assert!(matches!(probe.part, Part::Probe { ip, .. } if ip == shifty.ip()));
             assert!(matches!(open.part, Part::Open { to, .. } if to == addr(1, 7).into()));
         }
-        for (own, other) in
-            [(steady, steady), (random, random), (random, sequential), (sequential, sequential)]
-        {
+        for (own, other) in [(steady, steady), (random, random), (random, sequential)] {
             assert_eq!(plan(own, other, 1), None);
+        }
+        let other = Nat::Sequential { last: addr(4, 9000), step: 2 };
+        let (probe, walk) = (plan(sequential, other, 1).expect("a plan"), plan(other, sequential, 1));
+        assert!(matches!(probe.part, Part::Probe { ip, .. } if ip == other.ip()));
+        assert!(matches!(walk.expect("a plan").part, Part::Walk { ip, .. } if ip == sequential.ip()));
+    }
+
+    /// Where the packets of one side come from, in order: the NAT goes on from `last`, after others took some ports.
+    fn sent(last: u16, step: i16, disturbed: usize, ports: &[u16]) -> Vec<(u16, u16)> {
+        let mut mapped: Vec<(u16, u16)> = Vec::new();
+        for port in ports {
+            let n = 1 + disturbed + mapped.len();
+            if !mapped.iter().any(|(_, to)| to == port) {
+                mapped.push((last.wrapping_add_signed(step * n as i16), *port));
+            }
+        }
+        mapped
+    }
+
+    #[test]
+    fn two_that_count_meet_though_others_take_some_ports() {
+        let (a, b) = (20_000, 30_000);
+        let most = limits::PUNCH_WALK / limits::PUNCH_STAY - limits::PUNCH_STRAY_BACK - 1;
+        for (step_a, step_b) in [(1, 1), (1, 2), (-1, 2)] {
+            let (probe, walk) = (walk(b, step_b, true), walk(a, step_a, false));
+            for disturbed_a in 0..most {
+                for disturbed_b in 0..most - disturbed_a {
+                    let ours = sent(a, step_a, disturbed_a, &probe);
+                    let theirs = sent(b, step_b, disturbed_b, &walk);
+                    let met = ours.iter().filter(|(from, to)| theirs.contains(&(*to, *from))).count();
+                    assert!(met > 0, "{disturbed_a} and {disturbed_b} ports were taken");
+                }
+            }
         }
     }
 
@@ -164,7 +223,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_plan_never_exceeds_its_budget(seed: u64, last: u16, step: i16) {
-            for ports in [guesses(seed), predictions(last, step)] {
+            for ports in [guesses(seed), predictions(last, step), walk(last, step, true), walk(last, step, false)] {
                 prop_assert!(ports.len() <= limits::PUNCH_PROBES);
                 prop_assert!(ports.iter().all(|port| *port >= limits::PUNCH_LEAST_PORT));
             }
