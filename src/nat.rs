@@ -1,6 +1,8 @@
 //! Reaching nodes, and being reached, through the NATs of home routers.
 
 pub mod dcutr;
+#[cfg(feature = "relay-server")]
+pub mod hop;
 #[cfg(feature = "stun")]
 pub mod meaning;
 #[cfg(feature = "portmap")]

@@ -18,6 +18,7 @@ mod ports;
 #[cfg(feature = "stun")]
 mod punches;
 mod reach;
+mod serving;
 mod wishes;
 
 pub use feed::Item;
@@ -339,6 +340,8 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             #[cfg(feature = "mdns")]
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event),
+            #[cfg(feature = "relay-server")]
+            SwarmEvent::Behaviour(BehaviourEvent::RelayServer(event)) => self.on_relay_server(event),
             event => self.on_connection(event),
         }
     }

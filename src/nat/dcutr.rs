@@ -123,8 +123,8 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), kind: u32) -> Result<Vec<Mu
     Ok(addrs.take(limits::DCUTR_ADDRESSES).collect())
 }
 
-/// A varint, one byte at a time: what follows it belongs to nobody else.
-async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, Error> {
+/// The length of a message: a varint, one byte at a time, as what follows it belongs to nobody else.
+pub(super) async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, Error> {
     let mut length = 0;
     for shift in [0, 7] {
         let mut byte = [0];
