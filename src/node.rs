@@ -397,7 +397,10 @@ impl Node {
     }
 
     fn stats_now(&self) -> Stats {
+        let [reservations, circuits] = self.places_given();
         Stats {
+            reservations,
+            circuits,
             connections: self.swarm.network_info().connection_counters().num_established(),
             known: self.company.book.len() as u32,
             routes: self.routes() as u32,

@@ -111,6 +111,11 @@ impl Behaviour {
         self.holders.contains(peer)
     }
 
+    /// Reservations and circuits now.
+    pub fn given(&self) -> [u32; 2] {
+        [self.places.reservations() as u32, self.places.circuits() as u32]
+    }
+
     /// How many have.
     pub fn holders(&self) -> usize {
         self.holders.len()

@@ -31,6 +31,14 @@ impl Node {
         0
     }
 
+    /// Reservations and circuits now.
+    pub(super) fn places_given(&self) -> [u32; 2] {
+        #[cfg(feature = "relay-server")]
+        return self.swarm.behaviour().relay_server.as_ref().map_or([0; 2], hop::Behaviour::given);
+        #[cfg(not(feature = "relay-server"))]
+        [0; 2]
+    }
+
     #[cfg(feature = "relay-server")]
     pub(super) fn on_relay_server(&mut self, event: hop::Event) {
         match event {

@@ -1,11 +1,11 @@
 //! Who has which place at a relay: reservations and circuits, and how many more anybody gets. Pure.
 //!
 //! Keys cost nothing and addresses cost something, so places are shared between networks, not peers, and by what is
-//! left instead of by fixed portions: a network gets one more place only while more are free than it has. Alone it
-//! can come to have half of all, and n that want everything leave one part in n + 1 free, so whoever comes from
-//! elsewhere finds a place. One address gets a third of all at most, and leaves its neighbours something. Many homes
-//! behind the address of one CGNAT are honest, and are served as long as there is room. Who has a place keeps it:
-//! nobody who comes later takes it away.
+//! left instead of by fixed portions: a network gets one more place only while more are free than it has. So each
+//! takes half of what others left at most, and whoever comes from elsewhere finds a place: one hostile network leaves
+//! half, and of 256 places five of them, one after the other, leave 8. One address gets a third at most, which leaves
+//! its neighbours something. Many homes behind the address of one CGNAT are honest, and are served as long as there is
+//! room. Who has a place keeps it: nobody who comes later takes it away.
 
 use std::{
     collections::{BTreeMap, HashMap},
