@@ -251,7 +251,7 @@ pub struct Relay {
     #[argh(option, arg_name = "n")]
     pub max_reservations: Option<String>,
 
-    /// circuits through here at once (default: 128)
+    /// circuits through here at once (default: 64)
     #[argh(option, arg_name = "n")]
     pub max_circuits: Option<String>,
 

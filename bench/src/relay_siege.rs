@@ -42,9 +42,12 @@ const HONEST: usize = 40;
 const CIRCUITS: usize = 10;
 const NEWCOMERS: usize = 5;
 
+/// Parts of a siege in which newcomers come.
+const HOSTILE_PARTS: usize = 3;
+
 /// What `warren relay` gives when nothing else is said, and what a network can have of it beside the honest.
 const RESERVATIONS: u64 = 256;
-const MOST_CIRCUITS: u64 = 128;
+const MOST_CIRCUITS: u64 = 64;
 const MOST_CONNECTIONS: u64 = 100 + RESERVATIONS + MOST_CIRCUITS;
 
 /// The most that the relay may grow by. Unit: kB. Half of what the limits allow a network, circuits full of what nobody
@@ -72,8 +75,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     )?;
     let mut siege = Siege::new(&lab, &host, &warren, peers, &scratch)?;
     siege.part("peace", args.seconds, None)?;
-    siege.part("one hostile peer", args.seconds, Some((1, 1)))?;
-    siege.part("a hostile /24", args.seconds, Some((50, 10)))?;
+    siege.part("one hostile peer", args.seconds, Some(&["--addresses", "1", "--identities", "1"]))?;
+    siege.part("a hostile /24", args.seconds, Some(&[]))?;
+    siege.part("with half-open handshakes", args.seconds, Some(&["--half-open"]))?;
     siege.report();
     siege.relay.stop()
 }
@@ -125,14 +129,11 @@ impl<'a> Siege<'a> {
         Ok(Siege { lab, host, peers, relay, addr, crowd, honest, rss, peaceful: 0.0, table })
     }
 
-    /// Talks for a while, beside so many hostile addresses with so many identities each, and asserts that nobody of the
-    /// honest notices.
-    fn part(&mut self, name: &str, seconds: u64, hostile: Option<(usize, usize)>) -> Result<()> {
+    /// Talks for a while, beside hostile peers if there are options for them, and asserts that nobody of the honest
+    /// notices.
+    fn part(&mut self, name: &str, seconds: u64, hostile: Option<&[&str]>) -> Result<()> {
         eprintln!("{name}");
-        let mut hostile = match hostile {
-            Some((addresses, identities)) => Some(self.hostile(addresses, identities)?),
-            None => None,
-        };
+        let mut hostile = hostile.map(|options| self.hostile(options)).transpose()?;
         if hostile.is_some() {
             // Until all of them are there.
             std::thread::sleep(Duration::from_secs(seconds));
@@ -154,8 +155,8 @@ impl<'a> Siege<'a> {
         let now = |field: &str| stats.body[field].as_u64().unwrap_or(u64::MAX);
         let rss = self.relay.usage()?.rss_kb;
         let loot = match &mut hostile {
-            Some(hostile) => tell(hostile, "loot")?.body,
-            None => Value::Null,
+            Some(hostile) => Loot::read(&tell(hostile, "loot")?.body),
+            None => Loot::default(),
         };
         self.table.row(&[
             name.to_owned(),
@@ -165,22 +166,26 @@ impl<'a> Siege<'a> {
             now("reservations").to_string(),
             now("circuits").to_string(),
             rss.to_string(),
-            if loot.is_null() { String::new() } else { loot.to_string() },
+            loot.reservations.to_string(),
+            loot.circuits.to_string(),
+            loot.refused.to_string(),
         ]);
         ensure!(now("connections") <= MOST_CONNECTIONS, "{name}: {} connections", now("connections"));
         // One network gets half of what others left, see `src/nat/hop/places.rs`.
         let most = |all: u64, honest: usize| honest as u64 + (all - honest as u64).div_ceil(2);
-        let honest = HONEST + 2 * NEWCOMERS;
+        let honest = HONEST + HOSTILE_PARTS * NEWCOMERS;
         ensure!(now("reservations") <= most(RESERVATIONS, honest), "{name}: {}", now("reservations"));
         ensure!(now("circuits") <= most(MOST_CIRCUITS, CIRCUITS + 1), "{name}: {}", now("circuits"));
+        // Otherwise this is no siege.
+        ensure!(hostile.is_none() || loot.refused > 0, "{name}: nothing was refused");
         ensure!(rss <= self.rss + GROWTH_KB, "{name}: grown from {} to {rss} kB", self.rss);
         Ok(())
     }
 
-    fn hostile(&self, addresses: usize, identities: usize) -> Result<Node> {
+    fn hostile(&self, options: &[&str]) -> Result<Node> {
         let mut command = self.lab.command(self.host, &self.peers);
         command.args(["hostile", "--relay", &self.addr, "--network", "203.0.113.0"]);
-        command.args(["--addresses", &addresses.to_string(), "--identities", &identities.to_string()]);
+        command.args(options);
         for peer in &self.honest[2 * CIRCUITS..] {
             command.args(["--target", peer]);
         }
@@ -205,6 +210,21 @@ impl<'a> Siege<'a> {
             "\n{HONEST} honest peers, {CIRCUITS} of their circuits chat; all of them live on, newcomers are served"
         );
         self.table.print();
+    }
+}
+
+/// What hostile peers got.
+#[derive(Default)]
+struct Loot {
+    reservations: u64,
+    circuits: u64,
+    refused: u64,
+}
+
+impl Loot {
+    fn read(answer: &Value) -> Self {
+        let count = |field: &str| answer[field].as_u64().unwrap_or_default();
+        Loot { reservations: count("reservations"), circuits: count("circuits"), refused: count("refused") }
     }
 }
 

@@ -45,10 +45,10 @@ pub const RELAY_RESERVATION: Duration = Duration::from_secs(60 * 60);
 
 /// Circuits through `warren relay` at once. Unit: circuits.
 ///
-/// One whose target does not read holds a stream's window (256 KiB) and [`RELAY_BUFFER`] in each direction, for
-/// [`RELAY_STALL`]. A network gets half of them at most, so one that is hostile costs 17 MB for that long; one that
-/// reads costs nothing.
-pub const RELAY_CIRCUITS: u64 = 128;
+/// One that chats holds nothing. One that says more than its target takes, or than the relay can encrypt, fills the
+/// windows of its streams (yamux begins with 256 KiB in each direction) until [`RELAY_STALL`]: all of these at once
+/// would be 32 MB, and the half that one hostile network can get, in one direction, 8 MB.
+pub const RELAY_CIRCUITS: u64 = 64;
 
 /// The most of them that can be asked for. Likewise.
 pub const RELAY_CIRCUITS_MOST: u64 = 2048;

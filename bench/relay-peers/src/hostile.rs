@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// identities of each
     #[argh(option, default = "10")]
     identities: usize,
+    /// also begin a handshake for each identity and never end it
+    #[argh(switch)]
+    half_open: bool,
     /// peers to whom they want circuits (repeatable)
     #[argh(option)]
     target: Vec<PeerId>,
@@ -68,7 +71,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         // Each address has its turn.
         let host = (n % usize::from(args.addresses)) as u32 + 1;
         let ip = Ipv4Addr::from_bits(args.network.to_bits() + host);
-        tokio::spawn(half_open(ip, to));
+        if args.half_open {
+            tokio::spawn(half_open(ip, to));
+        }
         let mut peer = Peer::new(ip.into(), false)?;
         accomplices.push(peer.id);
         let stop = peer.control.accept(STOP)?;

@@ -24,8 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
-    relay: relay::client::Behaviour,
+    /// First, so that a hostile peer's own way to take circuits is asked before upstream's.
     streams: libp2p_stream::Behaviour,
+    relay: relay::client::Behaviour,
     ping: ping::Behaviour,
 }
 
@@ -68,8 +69,8 @@ impl Peer {
             })?
             .with_relay_client(noise::Config::new, yamux::Config::default)?
             .with_behaviour(|_, relay| Behaviour {
-                relay,
                 streams: libp2p_stream::Behaviour::new(),
+                relay,
                 ping: ping::Behaviour::default(),
             })?
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))

@@ -1,6 +1,7 @@
 //! A circuit: two streams, of which each gets what the other one says.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     io,
     pin::Pin,
@@ -12,6 +13,12 @@ use futures_timer::Delay;
 
 use super::places::Limits;
 use crate::limits;
+
+thread_local! {
+    /// What all circuits read into; what cannot be written at once is kept elsewhere. Nothing that is polled with it
+    /// polls another circuit.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; limits::RELAY_BUFFER]);
+}
 
 /// Why a circuit ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +48,9 @@ pub(super) async fn carry(
     let (mut there, mut back) = (Way::default(), Way::default());
     let mut timer = Delay::new(limits.circuit_time);
     let end = poll_fn(|cx| {
-        let over = [there.poll(&mut a, &mut b, cx), back.poll(&mut b, &mut a, cx)];
+        let over = BUFFER.with_borrow_mut(|buffer| {
+            [there.poll(&mut a, &mut b, buffer, cx), back.poll(&mut b, &mut a, buffer, cx)]
+        });
         let mut is_over = true;
         for over in over {
             match over {
@@ -84,6 +93,7 @@ impl Way {
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
+        buffer: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), End>> {
         if self.is_closed {
@@ -100,8 +110,7 @@ impl Way {
                 self.is_closed = true;
                 return Poll::Ready(Ok(()));
             }
-            let mut buffer = [0; limits::RELAY_BUFFER];
-            let Poll::Ready(count) = Pin::new(&mut *from).poll_read(cx, &mut buffer)? else {
+            let Poll::Ready(count) = Pin::new(&mut *from).poll_read(cx, buffer)? else {
                 self.stall = None;
                 if self.is_dirty {
                     self.is_dirty = Pin::new(&mut *to).poll_flush(cx)?.is_pending();
