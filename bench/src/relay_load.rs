@@ -43,7 +43,7 @@ pub(crate) struct Args {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// After a part: what is under way arrives, and the relay gives back what it will.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(1);
 
 /// A relay that was loaded.
 #[derive(Clone, Debug, Default)]
