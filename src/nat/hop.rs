@@ -210,13 +210,20 @@ impl Behaviour {
             };
             self.queue.extend(event.map(ToSwarm::GenerateEvent));
         }
-        self.waker.take().map(Waker::wake);
+        self.wake();
     }
 
     fn order(&mut self, peer_id: PeerId, connection: ConnectionId, order: Order) {
         let handler = NotifyHandler::One(connection);
         self.queue.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: order });
-        self.waker.take().map(Waker::wake);
+        self.wake();
+    }
+
+    /// There is something for the swarm.
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Where this relay is.
