@@ -247,6 +247,26 @@ pub struct Relay {
     #[argh(switch)]
     pub no_portmap: bool,
 
+    /// peers that can be reached through here (default: 256)
+    #[argh(option, arg_name = "n")]
+    pub max_reservations: Option<String>,
+
+    /// circuits through here at once (default: 64)
+    #[argh(option, arg_name = "n")]
+    pub max_circuits: Option<String>,
+
+    /// circuits from one peer, and as many to one (default: 16)
+    #[argh(option, arg_name = "n")]
+    pub max_circuits_per_peer: Option<String>,
+
+    /// how long a circuit lasts (default: 360)
+    #[argh(option, arg_name = "minutes")]
+    pub circuit_minutes: Option<String>,
+
+    /// what a circuit carries in both directions together (default: 64)
+    #[argh(option, arg_name = "mib")]
+    pub circuit_mib: Option<String>,
+
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,

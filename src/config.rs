@@ -1,6 +1,7 @@
 //! What a node shall do, valid by construction: words go in, a [`Config`] or one clear error comes out.
 
 mod file;
+mod relay;
 
 use std::{
     env,
@@ -9,7 +10,10 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
-use self::file::{merge_relay, merge_run, with_file};
+use self::{
+    file::{merge_relay, merge_run, with_file},
+    relay::check_relay,
+};
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
 #[cfg(feature = "stun")]
@@ -54,6 +58,9 @@ pub struct Config {
     pub no_discovery: bool,
     /// The node is there for others.
     pub is_relay: bool,
+    /// What it gives to those who are reached through it.
+    #[cfg(feature = "relay-server")]
+    pub relay_limits: crate::nat::hop::Limits,
     /// Where the address book is kept, unless the node is to forget.
     pub peers_file: Option<PathBuf>,
     /// Where the key comes from.
@@ -139,6 +146,9 @@ pub enum ConfigError {
     #[cfg(not(feature = "kad"))]
     #[error("--dht {0} cannot be used: this warren was built without Kademlia; leave it out")]
     NoDht(String),
+    #[cfg(not(feature = "relay-server"))]
+    #[error("--{0} cannot be used: this warren was built without the relay; leave it out")]
+    NoRelay(&'static str),
     #[error("--key-type '{0}' is not known; say secp256k1 or ed25519")]
     KeyType(String),
     #[error("--{0} and --{1} exclude each other; give one of them")]
@@ -227,47 +237,6 @@ impl NatConfig {
     }
 }
 
-/// The port of `warren relay`, the one that libp2p programs use by habit.
-const RELAY_PORT: u16 = 4001;
-
-fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
-    if words.port.is_some() && !words.listen.is_empty() {
-        return Err(ConfigError::Conflict("port", "listen"));
-    }
-    let port = match &words.port {
-        Some(word) => number("port", word, 1, u16::MAX.into())? as u16,
-        None => RELAY_PORT,
-    };
-    let words = cli::Run {
-        room: words.room,
-        nick: words.nick,
-        bootstrap: words.bootstrap,
-        listen: words.listen,
-        external: words.external,
-        lan: words.lan,
-        dht: words.dht,
-        no_discovery: words.no_discovery,
-        identity: words.identity,
-        identity_out: words.identity_out,
-        secret_key_seed: words.secret_key_seed,
-        state_dir: words.state_dir,
-        no_stdin: words.no_stdin,
-        json: words.json,
-        no_ipv6: words.no_ipv6,
-        no_mdns: words.no_mdns,
-        no_portmap: words.no_portmap,
-        verbose: words.verbose,
-        ..cli::Run::default()
-    };
-    if words.dht.as_deref() == Some("public") {
-        return Err(ConfigError::Dht {
-            word: "public".into(),
-            known: "private or off: a relay serves warrens",
-        });
-    }
-    check_run(words, &[], Some(port))
-}
-
 /// `relay_port`: the node is a relay, at this port.
 fn check_run(
     words: cli::Run,
@@ -309,6 +278,8 @@ fn check_run(
         dht: dht(words.dht)?.filter(|_| !words.no_discovery),
         no_discovery: words.no_discovery,
         is_relay: relay_port.is_some(),
+        #[cfg(feature = "relay-server")]
+        relay_limits: crate::nat::hop::Limits::default(),
         peers_file: peers_file(&identity, state_dir),
         rooms,
         nick: words.nick.as_deref().map(str::parse).transpose()?,

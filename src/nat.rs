@@ -3,6 +3,8 @@
 pub mod circuit;
 pub mod dcutr;
 mod frame;
+#[cfg(feature = "relay-server")]
+pub mod hop;
 #[cfg(feature = "stun")]
 pub mod meaning;
 #[cfg(feature = "portmap")]

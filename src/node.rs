@@ -18,6 +18,7 @@ mod ports;
 #[cfg(feature = "stun")]
 mod punches;
 mod reach;
+mod serving;
 mod wishes;
 #[cfg(feature = "relay-server")]
 mod witness;
@@ -355,12 +356,12 @@ impl Node {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event),
             SwarmEvent::Behaviour(BehaviourEvent::Circuits(event)) => self.on_circuit(event),
-            #[cfg(feature = "relay-server")]
-            SwarmEvent::Behaviour(BehaviourEvent::RelayServer(event)) => self.on_relay_server(event),
             #[cfg(feature = "kad")]
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event),
             #[cfg(feature = "mdns")]
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event),
+            #[cfg(feature = "relay-server")]
+            SwarmEvent::Behaviour(BehaviourEvent::RelayServer(event)) => self.on_relay_server(event),
             event => self.on_connection(event),
         }
     }
@@ -416,7 +417,10 @@ impl Node {
     }
 
     fn stats_now(&self) -> Stats {
+        let [reservations, circuits] = self.places_given();
         Stats {
+            reservations,
+            circuits,
             connections: self.swarm.network_info().connection_counters().num_established(),
             known: self.company.book.len() as u32,
             routes: self.routes() as u32,

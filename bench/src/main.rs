@@ -12,6 +12,8 @@ mod node;
 mod process;
 mod program;
 mod relay;
+mod relay_load;
+mod relay_siege;
 mod rooms;
 mod scratch;
 mod table;
@@ -37,6 +39,8 @@ enum Command {
     Interop(interop::Args),
     Link(link::Args),
     Nat(nat::Args),
+    RelayLoad(relay_load::Args),
+    RelaySiege(relay_siege::Args),
     Rooms(rooms::Args),
     Transport(transport::Args),
 }
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
         Command::Interop(args) => interop::run(args),
         Command::Link(args) => link::run(args),
         Command::Nat(args) => nat::run(args),
+        Command::RelayLoad(args) => relay_load::run(args),
+        Command::RelaySiege(args) => relay_siege::run(args),
         Command::Rooms(args) => rooms::run(args),
         Command::Transport(args) => transport::run(args),
     };

@@ -94,6 +94,11 @@ pub(super) fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         no_ipv6: first.no_ipv6 || then.no_ipv6,
         no_mdns: first.no_mdns || then.no_mdns,
         no_portmap: first.no_portmap || then.no_portmap,
+        max_reservations: first.max_reservations.or(then.max_reservations),
+        max_circuits: first.max_circuits.or(then.max_circuits),
+        max_circuits_per_peer: first.max_circuits_per_peer.or(then.max_circuits_per_peer),
+        circuit_minutes: first.circuit_minutes.or(then.circuit_minutes),
+        circuit_mib: first.circuit_mib.or(then.circuit_mib),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }

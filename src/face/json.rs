@@ -391,6 +391,8 @@ fn stats(object: Object, stats: &Stats) -> Object {
         .number("connections", stats.connections)
         .number("knownPeers", stats.known)
         .number("dhtRoutes", stats.routes)
+        .number("reservations", stats.reservations)
+        .number("circuits", stats.circuits)
         .number("uptimeMs", stats.uptime.as_millis())
 }
 

@@ -34,8 +34,8 @@ pub const RELAY_RENEW_LEAST: Duration = Duration::from_secs(10);
 pub const RELAY_LIFETIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
 
-/// Addresses of a relay that it says it has. Unit: addresses. Two carriers in two IP families, some of them twice.
-pub const RELAY_ADDRESSES: usize = 8;
+/// Addresses of a relay that it says it has. Unit: addresses. Two carriers, in two IP families, of a few networks.
+pub const RELAY_ADDRESSES: usize = 16;
 
 /// Requests for circuits and places that are not yet taken up. Unit: requests, a few words each.
 pub const CIRCUIT_REQUESTS: usize = 64;
@@ -58,40 +58,81 @@ pub const RELAY_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// ... up to this. Unit: time. Knocking at a dead QUIC port costs 6 kB.
 pub const RELAY_RETRY_MOST: Duration = Duration::from_secs(15 * 60);
 
-/// Reservations that `warren relay` gives. Unit: reservations, each a connection of about 30 kB.
-pub const RELAY_RESERVATIONS: usize = 256;
+// What `warren relay` gives, unless the operator says otherwise, suits a machine with 64 MB of RAM. `warren-bench
+// relay-load` measures what each of these costs: bench/README.md has the figures.
 
-/// Reservations of one peer. Unit: reservations. A renewal overlaps what it replaces.
-pub const RELAY_RESERVATIONS_PER_PEER: usize = 2;
+/// Peers that can be reached through `warren relay`. Unit: reservations, each a connection.
+pub const RELAY_RESERVATIONS: u64 = 256;
+
+/// The most of them that can be asked for. Each takes a file descriptor, and networks are counted one by one.
+pub const RELAY_RESERVATIONS_MOST: u64 = 4096;
 
 /// How long a reservation lasts. Unit: time. An hour, as everywhere.
 pub const RELAY_RESERVATION: Duration = Duration::from_secs(60 * 60);
 
-/// Circuits through `warren relay` at once. Unit: circuits, with up to 16 kB under way in each direction.
-pub const RELAY_CIRCUITS: usize = 128;
+/// Circuits through `warren relay` at once. Unit: circuits.
+///
+/// One that chats holds nothing. One that says more than its target takes, or than the relay can encrypt, fills the
+/// windows of its streams (yamux begins with 256 KiB in each direction) until [`RELAY_STALL`]: all of these at once
+/// would be 32 MB, and the half that one hostile network can get, in one direction, 8 MB.
+pub const RELAY_CIRCUITS: u64 = 64;
 
-/// Circuits of one peer, to it and from it. Unit: circuits. A room of eight behind the worst of NATs.
-pub const RELAY_CIRCUITS_PER_PEER: usize = 16;
+/// The most of them that can be asked for. Likewise.
+pub const RELAY_CIRCUITS_MOST: u64 = 2048;
 
-/// How long a circuit lasts. Unit: time. A conversation; who still needs it makes a new one.
-pub const RELAY_CIRCUIT: Duration = Duration::from_secs(6 * 60 * 60);
+/// Circuits from one peer, and as many to one. Unit: circuits. A room of eight behind the worst of NATs.
+pub const RELAY_CIRCUITS_PER_PEER: u64 = 16;
 
-/// Bytes through one circuit, both directions together. Unit: bytes. 100,000 chat messages, but no films.
-pub const RELAY_CIRCUIT_BYTES: u64 = 64 * 1024 * 1024;
+/// The most of them that can be asked for: each is a stream, beside those that a node needs for itself.
+pub const RELAY_CIRCUITS_PER_PEER_MOST: u64 = YAMUX_STREAMS as u64 - 8;
 
-/// Reservations, and circuits, of one peer that may come at once; and how long one more takes after that.
+/// How long a circuit lasts. Unit: minutes. A conversation; who still needs it makes a new one.
+pub const RELAY_CIRCUIT_MINUTES: u64 = 6 * 60;
+
+/// The most that can be asked for. Unit: minutes. A week.
+pub const RELAY_CIRCUIT_MINUTES_MOST: u64 = 7 * 24 * 60;
+
+/// What one circuit carries, both directions together. Unit: MiB. 100,000 chat messages, but no films.
+pub const RELAY_CIRCUIT_MIB: u64 = 64;
+
+/// The most that can be asked for. Unit: MiB. A tebibyte.
+pub const RELAY_CIRCUIT_MIB_MOST: u64 = 1 << 20;
+
+/// Requests of one peer that may come at once; and how long one more takes after that.
 pub const RELAY_BURST_PER_PEER: u32 = 30;
 
 /// See [`RELAY_BURST_PER_PEER`]. Unit: time.
-pub const RELAY_RATE_PER_PEER: Duration = Duration::from_secs(60);
+pub const RELAY_PACE_PER_PEER: Duration = Duration::from_secs(10);
 
-/// The same for all peers of one IP address, behind which may be a home or a quarter of a town.
-pub const RELAY_BURST_PER_IP: u32 = 240;
+/// The same for all peers of an IPv4 /24 or IPv6 /48, behind which may be a quarter of a town.
+pub const RELAY_BURST_PER_OWNER: u32 = 512;
 
-/// See [`RELAY_BURST_PER_IP`]. Unit: time.
-pub const RELAY_RATE_PER_IP: Duration = Duration::from_secs(10);
+/// See [`RELAY_BURST_PER_OWNER`]. Unit: time.
+pub const RELAY_PACE_PER_OWNER: Duration = Duration::from_millis(500);
 
-const _: () = assert!(RELAY_CIRCUITS_PER_PEER < RELAY_CIRCUITS && RELAY_BURST_PER_PEER < RELAY_BURST_PER_IP);
+/// Networks whose pace is remembered. Unit: networks, about 60 bytes each.
+pub const RELAY_OWNERS: usize = 1024;
+
+/// Requests of one connection under way. Unit: requests, each a stream.
+pub const RELAY_REQUESTS: usize = NEGOTIATING_STREAMS;
+
+/// How long each step of making a circuit or a reservation may take. Unit: time. A message through a slow link.
+pub const RELAY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes read at once from one end of a circuit. As many are held while the other end takes none.
+pub const RELAY_BUFFER: usize = 16 * 1024;
+
+/// How often a circuit reads before others have their turn: 64 KiB, half a millisecond of encryption on a router.
+pub const RELAY_READS: usize = 4;
+
+/// A circuit with something to say to an end that takes nothing is over after so long. Unit: time.
+pub const RELAY_STALL: Duration = Duration::from_secs(30);
+
+const _: () =
+    assert!(RELAY_CIRCUITS_PER_PEER < RELAY_CIRCUITS && RELAY_BURST_PER_PEER < RELAY_BURST_PER_OWNER);
+const _: () = assert!(RELAY_CIRCUITS_PER_PEER <= RELAY_CIRCUITS_PER_PEER_MOST);
+const _: () = assert!(RELAY_BURST_PER_OWNER as u64 > RELAY_RESERVATIONS + RELAY_CIRCUITS);
+const _: () = assert!(RELAY_ADDRESSES * (ADDRESS_BYTES + 3) + 64 < CIRCUIT_MESSAGE_BYTES);
 const _: () = assert!(RELAY_RENEW.as_secs() + RELAY_RETRY_MOST.as_secs() < RELAY_RESERVATION.as_secs());
 
 // ---- direct connections ------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 
 mod behaviour;
 mod handler;
+pub(super) mod proto;
 mod transport;
 mod wire;
 
@@ -54,7 +55,7 @@ pub enum Error {
     #[error("the relay cannot be reached: {0}")]
     Unreachable(String),
     #[error("the relay refuses: {0}")]
-    Refused(wire::Status),
+    Refused(proto::Status),
     #[error("the relay sent a message of type {0} when it was not its turn")]
     Turn(u32),
     #[error("the relay says neither whose circuit it brings nor whether it agrees")]
@@ -137,5 +138,5 @@ fn peer_of(part: Protocol<'_>) -> Option<PeerId> {
     }
 }
 
-#[cfg(all(test, feature = "relay-server"))]
+#[cfg(test)]
 mod tests;

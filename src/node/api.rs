@@ -217,6 +217,10 @@ pub struct Stats {
     pub known: u32,
     /// Peers in the routing table of the DHT now.
     pub routes: u32,
+    /// Reservations that this relay holds now.
+    pub reservations: u32,
+    /// Circuits through this relay now.
+    pub circuits: u32,
     /// Since the start.
     pub uptime: Duration,
 }

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "relay-server")]
-use libp2p::relay;
 #[cfg(any(feature = "kad", feature = "mdns", feature = "relay-server"))]
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
@@ -30,6 +28,8 @@ use super::gate::Gate;
 use crate::discovery::kad;
 #[cfg(feature = "mdns")]
 use crate::discovery::mdns;
+#[cfg(feature = "relay-server")]
+use crate::nat::hop;
 use crate::{config::Config, limits, nat::circuit};
 
 /// How the name of the program begins that a warren says it is.
@@ -50,7 +50,7 @@ pub(super) struct Behaviour {
     /// For protocols that need no more than a stream.
     streams: libp2p_stream::Behaviour,
     #[cfg(feature = "relay-server")]
-    relay_server: Toggle<relay::Behaviour>,
+    pub(super) relay_server: Toggle<hop::Behaviour>,
     #[cfg(feature = "mdns")]
     mdns: Toggle<mdns::Behaviour>,
 }
@@ -84,7 +84,7 @@ impl Behaviour {
         let ping =
             ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT);
         Ok(Self {
-            limits: connection_limits::Behaviour::new(connection_limits()),
+            limits: connection_limits::Behaviour::new(connection_limits(config)),
             gate: Gate::default(),
             gossip,
             #[cfg(feature = "kad")]
@@ -94,11 +94,16 @@ impl Behaviour {
             circuits,
             streams,
             #[cfg(feature = "relay-server")]
-            relay_server: config.is_relay.then(|| relay_server(key)).into(),
+            relay_server: relay_server(key, config).into(),
             #[cfg(feature = "mdns")]
             mdns: config.mdns.then(|| local_discovery(key)).flatten().into(),
         })
     }
+}
+
+#[cfg(feature = "relay-server")]
+fn relay_server(key: &Keypair, config: &Config) -> Option<hop::Behaviour> {
+    config.is_relay.then(|| hop::Behaviour::new(key.public().to_peer_id(), config.relay_limits))
 }
 
 #[cfg(feature = "kad")]
@@ -113,30 +118,6 @@ fn kad(key: &Keypair, config: &Config) -> Option<kad::Behaviour> {
     let mut kad = kad::Behaviour::new(key.public().to_peer_id(), dht);
     kad.set_server(config.is_relay);
     Some(kad)
-}
-
-/// libp2p's defaults cut a circuit after two minutes or 128 KiB, which is no conversation.
-#[cfg(feature = "relay-server")]
-fn relay_server(key: &Keypair) -> relay::Behaviour {
-    let number = |n: u32| std::num::NonZeroU32::new(n).unwrap_or(std::num::NonZeroU32::MIN);
-    let config = relay::Config {
-        max_reservations: limits::RELAY_RESERVATIONS,
-        max_reservations_per_peer: limits::RELAY_RESERVATIONS_PER_PEER,
-        reservation_duration: limits::RELAY_RESERVATION,
-        reservation_rate_limiters: Vec::new(),
-        max_circuits: limits::RELAY_CIRCUITS,
-        max_circuits_per_peer: limits::RELAY_CIRCUITS_PER_PEER,
-        max_circuit_duration: limits::RELAY_CIRCUIT,
-        max_circuit_bytes: limits::RELAY_CIRCUIT_BYTES,
-        circuit_src_rate_limiters: Vec::new(),
-    }
-    .reservation_rate_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
-    .reservation_rate_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP)
-    .circuit_src_per_peer(number(limits::RELAY_BURST_PER_PEER), limits::RELAY_RATE_PER_PEER)
-    .circuit_src_per_ip(number(limits::RELAY_BURST_PER_IP), limits::RELAY_RATE_PER_IP);
-    let mut relay = relay::Behaviour::new(key.public().to_peer_id(), config);
-    relay.set_status(Some(relay::Status::Enable));
-    relay
 }
 
 /// A node that cannot have it works without.
@@ -237,9 +218,13 @@ fn score_thresholds() -> PeerScoreThresholds {
     }
 }
 
-fn connection_limits() -> ConnectionLimits {
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    #[cfg(feature = "relay-server")]
+    let most = if config.is_relay { config.relay_limits.connections() } else { limits::CONNECTIONS };
+    #[cfg(not(feature = "relay-server"))]
+    let (most, _) = (limits::CONNECTIONS, config);
     ConnectionLimits::default()
-        .with_max_established(Some(limits::CONNECTIONS))
+        .with_max_established(Some(most))
         .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER))
         .with_max_pending_incoming(Some(limits::PENDING_INBOUND))
         .with_max_pending_outgoing(Some(limits::PENDING_OUTBOUND))

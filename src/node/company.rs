@@ -233,6 +233,10 @@ impl Node {
         self.company.book.set_networks(networks.clone());
         let behaviour = self.swarm.behaviour_mut();
         behaviour.gate.set_networks(networks.clone());
+        #[cfg(feature = "relay-server")]
+        if let Some(relay) = behaviour.relay_server.as_mut() {
+            relay.set_networks(networks.clone());
+        }
         #[cfg(feature = "kad")]
         if let Some(kad) = behaviour.kad.as_mut() {
             kad.set_networks(networks);
@@ -311,7 +315,7 @@ impl Node {
             kad.set_server(true);
         }
         self.company.look_again(now);
-        if self.links.len() > limits::CONNECTIONS_HIGH {
+        if self.links.len() - self.served() > limits::CONNECTIONS_HIGH {
             self.thin_out(now);
         }
     }
@@ -442,7 +446,9 @@ impl Node {
 
     /// There are too many connections.
     fn thin_out(&mut self, now: Instant) {
-        let verdict = crowd::verdict(&self.crowd(), self.company.book.networks(), now);
+        let mut links = self.crowd();
+        links.retain(|link| !self.is_served(&link.peer));
+        let verdict = crowd::verdict(&links, self.company.book.networks(), now);
         for peer in verdict.go {
             log::info!("more than {} connections: {peer} has to go", limits::CONNECTIONS_HIGH);
             // It may have gone in the meantime.

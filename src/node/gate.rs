@@ -17,20 +17,34 @@ use libp2p::{
     },
 };
 
-use super::crowd::Counts;
-use crate::discovery::scope::{self, Networks};
+use super::crowd::{Counts, Denied};
+use crate::{
+    discovery::scope::{self, Networks, Prefix},
+    limits,
+};
 
 /// Lets in, or not. A refusal reaches the swarm's owner as [`super::crowd::Denied`] within a `ListenError::Denied`.
 ///
-/// Connections in their handshake count too: nobody can take all the places that there are for those.
+/// Connections in their handshake count too: nobody can take all the places that there are for those. Who holds a
+/// place at this relay does not count, with one connection: those places are bounded for themselves, and there are as
+/// many connections more.
 #[derive(Default)]
 pub struct Gate {
     networks: Networks,
     counts: Counts,
-    /// The inbound connections that are counted, in their handshake and after. As many as the swarm lets be.
-    inbound: HashMap<ConnectionId, IpAddr>,
-    /// All that are established.
+    /// The inbound connections, in their handshake and after. As many as the swarm lets be.
+    inbound: HashMap<ConnectionId, Inbound>,
+    /// Peers with a place at this relay, each with its connection that does not count, if it came from elsewhere.
+    holders: HashMap<PeerId, Option<ConnectionId>>,
+    /// All that are established and count.
     established: usize,
+}
+
+/// An inbound connection.
+struct Inbound {
+    ip: IpAddr,
+    /// Who it is, after the handshake.
+    peer: Option<PeerId>,
 }
 
 impl Gate {
@@ -39,10 +53,59 @@ impl Gate {
         self.networks = networks;
     }
 
-    fn forget(&mut self, id: ConnectionId) {
-        if let Some(ip) = self.inbound.remove(&id) {
-            self.counts.remove(ip);
+    /// A peer has a place at this relay.
+    pub fn hold(&mut self, peer: PeerId) {
+        self.holders.entry(peer).or_insert(None);
+        self.excuse(peer);
+    }
+
+    /// A peer has none any more.
+    pub fn lose(&mut self, peer: PeerId) {
+        if let Some(Some(id)) = self.holders.remove(&peer)
+            && let Some(inbound) = self.inbound.get(&id)
+        {
+            self.counts.add(inbound.ip);
+            self.established += 1;
         }
+    }
+
+    /// Stops counting one connection of a holder, if all of them count.
+    fn excuse(&mut self, peer: PeerId) {
+        let Some(excused @ None) = self.holders.get_mut(&peer) else { return };
+        if let Some((id, inbound)) = self.inbound.iter().find(|(_, inbound)| inbound.peer == Some(peer)) {
+            *excused = Some(*id);
+            self.counts.remove(inbound.ip);
+            self.established = self.established.saturating_sub(1);
+        }
+    }
+
+    fn closed(&mut self, id: ConnectionId, peer: PeerId) {
+        if let Some(excused) = self.holders.get_mut(&peer)
+            && *excused == Some(id)
+        {
+            *excused = None;
+            self.inbound.remove(&id);
+            return self.excuse(peer);
+        }
+        self.established = self.established.saturating_sub(1);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(inbound) = self.inbound.remove(&id) {
+            self.counts.remove(inbound.ip);
+        }
+    }
+
+    /// Whether somebody else has a handshake to begin before one more of these: a network gets one more only while
+    /// more are free than it has.
+    fn has_handshakes(&self, ip: IpAddr) -> Option<Denied> {
+        let network = Prefix::of_owner(ip);
+        let pending = self.inbound.values().filter(|inbound| inbound.peer.is_none());
+        let all = pending.clone().count();
+        let most = pending.filter(|inbound| network.contains(inbound.ip)).count();
+        let free = (limits::PENDING_INBOUND as usize).saturating_sub(all);
+        (most >= free && !self.networks.is_neighbour(ip)).then_some(Denied { network, most })
     }
 }
 
@@ -59,7 +122,10 @@ impl NetworkBehaviour for Gate {
         // Those through a relay are the relay's to bound.
         let Some(ip) = scope::ip_of(remote) else { return Ok(()) };
         self.counts.admit(ip, self.established, &self.networks).map_err(ConnectionDenied::new)?;
-        if self.inbound.insert(id, ip).is_none() {
+        if let Some(denied) = self.has_handshakes(ip) {
+            return Err(ConnectionDenied::new(denied));
+        }
+        if self.inbound.insert(id, Inbound { ip, peer: None }).is_none() {
             self.counts.add(ip);
         }
         Ok(())
@@ -88,11 +154,14 @@ impl NetworkBehaviour for Gate {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { .. }) => self.established += 1,
-            FromSwarm::ConnectionClosed(closed) => {
-                self.established = self.established.saturating_sub(1);
-                self.forget(closed.connection_id);
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
+                self.established += 1;
+                if let Some(inbound) = self.inbound.get_mut(&connection_id) {
+                    inbound.peer = Some(peer_id);
+                    self.excuse(peer_id);
+                }
             }
+            FromSwarm::ConnectionClosed(closed) => self.closed(closed.connection_id, closed.peer_id),
             // Refused by somebody else, or its handshake failed.
             FromSwarm::ListenFailure(failure) => self.forget(failure.connection_id),
             _ => {}
@@ -119,7 +188,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::{limits, node::crowd::Denied};
 
     fn addr(text: &str) -> Multiaddr {
         text.parse().expect("a multiaddr")
@@ -165,6 +233,9 @@ mod tests {
         let most = 2 * limits::INBOUND_PER_HOST;
         for n in 0..most {
             knock(&mut gate, n, HOME).expect("there is room");
+            if n != 3 {
+                established(&mut gate, n, HOME);
+            }
         }
         let denied = knock(&mut gate, most, HOME).expect_err("enough");
         let denied: Denied = denied.downcast().expect("our reason");
@@ -178,7 +249,6 @@ mod tests {
             connection_id: id(3),
             peer_id: None,
         }));
-        established(&mut gate, 4, HOME);
         closed(&mut gate, 4, HOME);
         knock(&mut gate, 100, HOME).expect("the first");
         knock(&mut gate, 101, HOME).expect("the second");
@@ -191,10 +261,72 @@ mod tests {
         (0..limits::CONNECTIONS_LOW).for_each(|n| established(&mut gate, 1000 + n, "/ip4/203.0.113.9/tcp/1"));
         for n in 0..limits::INBOUND_PER_HOST {
             knock(&mut gate, n, HOME).expect("there is room");
+            established(&mut gate, n, HOME);
         }
         knock(&mut gate, 99, HOME).expect_err("enough");
-        closed(&mut gate, 1000, "/ip4/203.0.113.9/tcp/1");
+        for n in 0..=limits::INBOUND_PER_HOST {
+            closed(&mut gate, 1000 + n, "/ip4/203.0.113.9/tcp/1");
+        }
         knock(&mut gate, 99, HOME).expect("not so busy any more");
+    }
+
+    #[test]
+    fn half_of_the_handshakes_is_for_others() {
+        let mut gate = Gate::default();
+        let most = limits::PENDING_INBOUND as usize / 2;
+        let knocks = |gate: &mut Gate, from: usize, host: &str| {
+            (from..from + 100).filter(|n| knock(gate, *n, host).is_ok()).count()
+        };
+        assert_eq!(knocks(&mut gate, 0, HOME), most);
+        assert_eq!(knocks(&mut gate, 100, "/ip4/198.51.100.8/tcp/1"), 0, "the same owner");
+        assert_eq!(knocks(&mut gate, 200, "/ip4/203.0.113.9/tcp/1"), most / 2);
+        assert_eq!(knocks(&mut gate, 300, "/ip4/192.0.2.1/tcp/1"), most / 4);
+    }
+
+    #[test]
+    fn who_has_a_place_at_this_relay_does_not_count_once() {
+        let mut gate = Gate::default();
+        let peer = PeerId::random();
+        let come = |gate: &mut Gate, n: usize, peer: PeerId| {
+            knock(gate, n, HOME)?;
+            gate.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id: id(n),
+                endpoint: &endpoint(HOME),
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+            Ok::<_, ConnectionDenied>(())
+        };
+        let go = |gate: &mut Gate, n: usize, peer: PeerId| {
+            gate.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id: peer,
+                connection_id: id(n),
+                endpoint: &endpoint(HOME),
+                cause: None,
+                remaining_established: 0,
+            }));
+        };
+        for n in 0..300 {
+            let peer = PeerId::random();
+            come(&mut gate, 1000 + n, peer).expect("each has a place, so there is room");
+            gate.hold(peer);
+        }
+        assert_eq!(gate.established, 0);
+        come(&mut gate, 0, peer).expect("room");
+        come(&mut gate, 1, peer).expect("room");
+        assert_eq!(gate.established, 2);
+        gate.hold(peer);
+        gate.hold(peer);
+        assert_eq!(gate.established, 1, "one of two");
+        go(&mut gate, 0, peer);
+        assert_eq!(gate.established, 0, "the other one");
+        gate.lose(peer);
+        assert_eq!(gate.established, 1);
+        gate.hold(peer);
+        go(&mut gate, 1, peer);
+        gate.lose(peer);
+        assert!(gate.established == 0 && gate.counts.is_empty() && gate.inbound.len() == 300);
     }
 
     #[test]

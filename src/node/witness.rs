@@ -1,19 +1,17 @@
 //! What a relay tells two who talk through it: whether it sees the other one where he says that he is.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use futures::StreamExt;
-use libp2p::{PeerId, Stream, relay};
+use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, IncomingStreams};
 
 use super::Node;
 use crate::{discovery::scope, limits, nat::witness};
 
-/// The circuits of a relay, and who asks about them.
+/// Who asks.
 pub(super) struct Witness {
     incoming: Option<IncomingStreams>,
-    /// Who made circuits to whom, and how many there are.
-    circuits: BTreeMap<(PeerId, PeerId), usize>,
     /// A unit for each question that may be answered at once.
     places: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
@@ -22,11 +20,7 @@ impl Witness {
     /// Only a relay is asked.
     pub(super) fn new(mut control: Control, is_relay: bool) -> Self {
         let incoming = is_relay.then(|| control.accept(witness::PROTOCOL).ok()).flatten();
-        Witness {
-            incoming,
-            circuits: BTreeMap::new(),
-            places: async_channel::bounded(limits::WITNESSED_AT_ONCE),
-        }
+        Witness { incoming, places: async_channel::bounded(limits::WITNESSED_AT_ONCE) }
     }
 
     /// The next one who asks.
@@ -43,31 +37,14 @@ impl Witness {
 }
 
 impl Node {
-    pub(super) fn on_relay_server(&mut self, event: relay::Event) {
-        let circuits = &mut self.witness.circuits;
-        match event {
-            relay::Event::CircuitReqAccepted { src_peer_id, dst_peer_id } => {
-                *circuits.entry((src_peer_id, dst_peer_id)).or_default() += 1;
-            }
-            relay::Event::CircuitClosed { src_peer_id, dst_peer_id, .. } => {
-                let pair = (src_peer_id, dst_peer_id);
-                match circuits.get_mut(&pair) {
-                    Some(count) if *count > 1 => *count -= 1,
-                    _ => drop(circuits.remove(&pair)),
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// Answers whether a peer is seen at an address: those who talk with it through this relay.
     pub(super) fn on_witness(&mut self, asker: PeerId, stream: Stream) {
         let (place, left) = self.witness.places.clone();
         if place.try_send(()).is_err() {
             return log::debug!("{asker} asks when too many do");
         }
-        let is_circuit = |from, to| self.witness.circuits.contains_key(&(from, to));
-        let talks = |peer: &PeerId| is_circuit(asker, *peer) || is_circuit(*peer, asker);
+        let relay = self.swarm.behaviour().relay_server.as_ref();
+        let talks = |peer: &PeerId| relay.is_some_and(|relay| relay.joins(asker, *peer));
         let seen: Vec<(PeerId, IpAddr)> = self.links.seen_at(talks).collect();
         let answer = async move {
             let sees = |peer, ip: IpAddr| seen.contains(&(peer, ip.to_canonical()));

@@ -116,6 +116,13 @@ impl Behaviour {
         self.actions.push_back(ToSwarm::NotifyHandler { peer_id, handler, event: order });
     }
 
+    /// The same for all direct connections with a peer.
+    fn order_all(&mut self, peer: PeerId, order: impl Fn() -> Order) {
+        for connection in self.connections.get(&peer).cloned().unwrap_or_default() {
+            self.order(peer, connection, order());
+        }
+    }
+
     fn on_request(&mut self, request: Request) {
         match request {
             Request::Dial { relay, peer, reply } => self.ask(&relay, Ask::Circuit(peer, reply)),
@@ -128,18 +135,18 @@ impl Behaviour {
         }
     }
 
-    fn on_told(&mut self, peer: PeerId, connection: ConnectionId, told: Told) {
+    fn on_told(&mut self, relay: PeerId, connection: ConnectionId, told: Told) {
         match told {
             Told::Nothing => {}
             Told::Circuit { peer, stream } => {
-                let at = |held: &&mut Held| held.connection == Some(connection) && held.is_granted;
+                let at = |held: &&mut Held| held.relay.peer == relay && held.is_granted;
                 if let Some(held) = self.places.values_mut().find(at) {
                     let local_addr = held.relay.circuit();
                     // A full queue is closed streams, which the other end sees.
                     let _ = held.to.try_send(Arrival::Circuit { local_addr, peer, stream });
                 }
             }
-            Told::Place(listener, Ok(place)) => self.granted(peer, connection, listener, place),
+            Told::Place(listener, Ok(place)) => self.granted(relay, connection, listener, place),
             Told::Place(listener, Err(error)) => {
                 let Some(held) = self.places.get_mut(&listener) else { return };
                 if held.connection != Some(connection) {
@@ -167,6 +174,8 @@ impl Behaviour {
             return;
         };
         let is_renewal = std::mem::replace(&mut held.is_granted, true);
+        self.order_all(peer, || Order::Welcome);
+        let Some(held) = self.places.get_mut(&listener) else { return };
         if !std::mem::replace(&mut held.is_told, true) {
             let addrs = addresses(&held.relay, place.addrs);
             let _ = held.to.clone().try_send(Arrival::Place(addrs));
@@ -183,13 +192,14 @@ impl Behaviour {
         if held.is_told {
             self.actions.push_back(ToSwarm::ExternalAddrExpired(external(&held.relay, self.local)));
         }
-        if let Some(connection) = held.connection.filter(|_| held.is_granted) {
-            self.order(held.relay.peer, connection, Order::Release);
-        }
+        self.order_all(held.relay.peer, || Order::Release);
     }
 
     fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
         self.connections.entry(peer).or_default().push(connection);
+        if self.places.values().any(|held| held.relay.peer == peer && held.is_granted) {
+            self.order(peer, connection, Order::Welcome);
+        }
         let (_, asks) = self.dialing.remove(&peer).unwrap_or((connection, Vec::new()));
         for ask in asks {
             if let Ask::Place(listener) = ask

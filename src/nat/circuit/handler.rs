@@ -30,8 +30,10 @@ pub struct Handler {
     tasks: FuturesUnordered<BoxFuture<'static, Option<Told>>>,
     /// Circuits that are just coming.
     coming: usize,
-    /// The relay has a place for us: the connection is kept, and circuits are welcome.
+    /// The relay gave us a place over this connection, which is kept for that.
     is_held: bool,
+    /// The relay has a place for us: circuits are welcome.
+    is_welcome: bool,
     waker: Option<Waker>,
 }
 
@@ -46,6 +48,8 @@ pub enum Ask {
 #[derive(Debug)]
 pub enum Order {
     Ask(Ask),
+    /// The relay has a place for us, over whichever connection.
+    Welcome,
     /// The place is not needed any more.
     Release,
 }
@@ -98,6 +102,7 @@ impl Handler {
             tasks: FuturesUnordered::new(),
             coming: 0,
             is_held: false,
+            is_welcome: false,
             waker: None,
         }
     }
@@ -149,7 +154,8 @@ impl ConnectionHandler for Handler {
     fn on_behaviour_event(&mut self, order: Order) {
         match order {
             Order::Ask(ask) => self.asks.push_back(ask),
-            Order::Release => self.is_held = false,
+            Order::Welcome => self.is_welcome = true,
+            Order::Release => (self.is_held, self.is_welcome) = (false, false),
         }
         self.waker.take().into_iter().for_each(Waker::wake);
     }
@@ -179,7 +185,7 @@ impl ConnectionHandler for Handler {
                     return;
                 }
                 self.coming += 1;
-                let (mut stream, is_welcome) = (protocol, self.is_held);
+                let (mut stream, is_welcome) = (protocol, self.is_held || self.is_welcome);
                 self.run(async move {
                     match in_time(wire::accept(&mut stream, is_welcome)).await {
                         Ok(peer) => Some(Told::Circuit { peer, stream }),

@@ -1,100 +1,15 @@
 //! The messages, and what is said with them. Each function has its part of one stream.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId};
 
-use super::Error;
+use super::{
+    Error,
+    proto::{HOP_CONNECT, HOP_STATUS, Hop, Peer, RESERVE, STOP_CONNECT, STOP_STATUS, Status, Stop},
+};
 use crate::{limits, nat::frame};
-
-/// On a stream of [`super::HOP`].
-#[derive(Clone, PartialEq, prost::Message)]
-struct Hop {
-    #[prost(uint32, required, tag = "1")]
-    kind: u32,
-    #[prost(message, optional, tag = "2")]
-    peer: Option<Peer>,
-    #[prost(message, optional, tag = "3")]
-    reservation: Option<Reservation>,
-    #[prost(message, optional, tag = "4")]
-    limit: Option<Limit>,
-    #[prost(uint32, optional, tag = "5")]
-    status: Option<u32>,
-}
-
-const RESERVE: u32 = 0;
-const HOP_CONNECT: u32 = 1;
-const HOP_STATUS: u32 = 2;
-
-/// On a stream of [`super::STOP`].
-#[derive(Clone, PartialEq, prost::Message)]
-struct Stop {
-    #[prost(uint32, required, tag = "1")]
-    kind: u32,
-    #[prost(message, optional, tag = "2")]
-    peer: Option<Peer>,
-    #[prost(message, optional, tag = "3")]
-    limit: Option<Limit>,
-    #[prost(uint32, optional, tag = "4")]
-    status: Option<u32>,
-}
-
-const STOP_CONNECT: u32 = 0;
-const STOP_STATUS: u32 = 1;
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Peer {
-    #[prost(bytes = "vec", required, tag = "1")]
-    id: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Reservation {
-    /// Seconds since 1970, by the relay's clock.
-    #[prost(uint64, required, tag = "1")]
-    expire: u64,
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    addrs: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-struct Limit {
-    /// Unit: seconds; 0 is none.
-    #[prost(uint32, optional, tag = "1")]
-    duration: Option<u32>,
-    /// Unit: bytes; 0 is none.
-    #[prost(uint64, optional, tag = "2")]
-    data: Option<u64>,
-}
-
-/// What the other side thinks of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(u32);
-
-impl Status {
-    const OK: Status = Status(100);
-    pub(super) const PERMISSION_DENIED: Status = Status(202);
-    const MALFORMED: Status = Status(400);
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            200 => "it gives no places",
-            201 => "it has no place left",
-            202 => "this node may not do that",
-            203 => "it cannot reach the peer",
-            204 => "the peer has no place there",
-            400 => "it does not understand the request",
-            401 => "it did not expect the request",
-            other => return write!(f, "status {other}"),
-        })
-    }
-}
 
 /// A place at a relay.
 #[derive(Debug, PartialEq)]
@@ -169,8 +84,8 @@ pub(super) async fn accept(
         (STOP_CONNECT, Some(_)) => {
             (Status::PERMISSION_DENIED, Err(Error::Refused(Status::PERMISSION_DENIED)))
         }
-        (STOP_CONNECT, None) => (Status::MALFORMED, Err(Error::Incomplete)),
-        (kind, _) => (Status::MALFORMED, Err(Error::Turn(kind))),
+        (STOP_CONNECT, None) => (Status::MALFORMED_MESSAGE, Err(Error::Incomplete)),
+        (kind, _) => (Status::MALFORMED_MESSAGE, Err(Error::Turn(kind))),
     };
     frame::write(stream, &Stop { kind: STOP_STATUS, status: Some(status.0), ..Stop::default() }).await?;
     result
@@ -181,7 +96,7 @@ mod tests {
     use futures::{future, io::Cursor};
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::proto::Reservation, *};
     use crate::nat::frame::tests::{Loop, duplex};
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
