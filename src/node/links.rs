@@ -382,6 +382,7 @@ impl Node {
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String, died: bool) {
         if left > 0 {
+            log::debug!("one connection to {peer} closed, {left} left: {cause}");
             let was_relayed = self.links.is_relayed(&peer);
             if let Some(link) = self.links.peers.get_mut(&peer) {
                 link.connections.remove(&id);
