@@ -104,9 +104,11 @@ impl Pair {
                 node.line(&format!("send again {number} of {n}"))?;
                 let is_line = |event: &Event| event.is("message") && event.str("text").starts_with("again ");
                 heard[n] = heard[n].take().or_else(|| node.said(is_line));
-                if heard[n].is_none() && begun.elapsed() > TO_RESUME {
-                    bail!("{}", node.complaint("heard nothing after the relay had ended"));
-                }
+            }
+            if begun.elapsed() > TO_RESUME && heard.iter().any(Option::is_none) {
+                let [dialler, target] =
+                    self.nodes.each_ref().map(|node| node.complaint("was there when the relay ended"));
+                bail!("one heard nothing after that:\n    {dialler}\n    {target}");
             }
             if let [Some(ours), Some(theirs)] = &heard {
                 return Ok(ours.at.max(theirs.at) - begun);
