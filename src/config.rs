@@ -272,7 +272,7 @@ fn check_run(
         #[cfg(feature = "stun")]
         stun_servers: stun_servers(&words.stun_server)?,
         relays: relays(&words.relay)?,
-        external: addresses("external", &words.external, dialable)?,
+        external: addresses("external", &words.external, direct)?,
         lan: lan(&words.lan)?,
         #[cfg(feature = "kad")]
         dht: dht(words.dht)?.filter(|_| !words.no_discovery),
@@ -363,8 +363,21 @@ fn is_loopback(addr: &Multiaddr) -> bool {
     scope::ip_of(addr).is_some_and(|ip| ip.is_loopback())
 }
 
-/// Whether an address can be dialled at all; the same for `--bootstrap`, `--external` and `connect`.
+/// Whether an address can be dialled at all, directly or through a relay; the same for `--bootstrap` and `connect`.
 pub fn dialable(addr: &Multiaddr) -> Result<(), &'static str> {
+    let is_before = |part: &Protocol<'_>| *part != Protocol::P2pCircuit;
+    let first: Multiaddr = addr.iter().take_while(is_before).collect();
+    direct(&first)?;
+    let mut parts = addr.iter().skip_while(is_before);
+    match (parts.next(), parts.next(), parts.next()) {
+        (None, ..) => Ok(()),
+        (_, Some(Protocol::P2p(_)), None) if scope::relay_of(addr).is_some() => Ok(()),
+        _ => Err("through a relay it must end with /p2p/RELAY/p2p-circuit/p2p/PEER"),
+    }
+}
+
+/// Whether an address can be one of a machine, and be dialled.
+fn direct(addr: &Multiaddr) -> Result<(), &'static str> {
     let mut parts = addr.iter();
     match parts.next() {
         Some(Protocol::Ip4(ip)) if ip.is_unspecified() => return Err("0.0.0.0 is nobody's address"),
@@ -430,7 +443,7 @@ fn stun_servers(words: &[String]) -> Result<Vec<ServerName>, ConfigError> {
 
 fn relays(words: &[String]) -> Result<Vec<(PeerId, Multiaddr)>, ConfigError> {
     let with_peer = |addr: &Multiaddr| match addr.iter().last() {
-        Some(Protocol::P2p(_)) => dialable(addr),
+        Some(Protocol::P2p(_)) => direct(addr),
         _ => Err("it must end with /p2p/PEER: whoever answers there would read who talks with whom"),
     };
     let addrs = addresses("relay", words, with_peer)?;

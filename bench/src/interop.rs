@@ -1,5 +1,8 @@
-//! `interop`: warren in a plain room with another implementation, over loopback TCP or QUIC, or on a local network
-//! where they find each other by mDNS.
+//! `interop`: warren in a plain room with another implementation, over loopback TCP or QUIC, on a local network
+//! where they find each other by mDNS, or behind NATs and through relays.
+
+mod circuits;
+mod pair;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,6 +12,7 @@ use argh::FromArgs;
 
 use crate::lab::Lab;
 use crate::lan::Lan;
+use crate::nat;
 use crate::node::{Node, PROMPTLY};
 use crate::program::{self, Carrier, Data, Key, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
@@ -41,18 +45,27 @@ pub(crate) struct Args {
     /// find each other by mDNS, in a network of namespaces, for which it takes root
     #[argh(switch)]
     mdns: bool,
+    /// meet behind NATs through relays of either side, and punch by DCUtR, for which it takes root and nftables
+    #[argh(switch)]
+    relay: bool,
     /// put the reference peer in warren's place, to try the check itself
     #[argh(switch)]
     without_warren: bool,
+    /// directory for logs of all programs of --relay, which then say what they do and why
+    #[argh(option)]
+    logs: Option<PathBuf>,
     /// build with the profiles for measuring, which others may have built already, instead of dev
     #[argh(switch)]
     measured: bool,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    if args.mdns
-        && let Some(obstacle) = Lab::obstacle()
-    {
+    let obstacle = match () {
+        () if args.relay => nat::obstacle(),
+        () if args.mdns => Lab::obstacle(),
+        () => None,
+    };
+    if let Some(obstacle) = obstacle {
         println!("skipped: {obstacle}");
         return Ok(());
     }
@@ -70,6 +83,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let carrier = if args.quic { Carrier::Quic } else { Carrier::Tcp };
     let scratch = Scratch::new()?;
     let mut failures = 0;
+    if args.relay {
+        failures = circuits::run(&peer, &subject, &scratch, args.logs.as_deref())?;
+        ensure!(failures == 0, "{failures} checks failed");
+        return Ok(());
+    }
     if args.mdns {
         for (dials, is_first) in [(false, true), (false, false), (true, true), (true, false)] {
             failures += find(&peer, &subject, dials, is_first, &scratch);
@@ -145,7 +163,7 @@ fn meet(dialer: &Program, listener: &Program, carrier: Carrier, scratch: &Scratc
     for turn in 0..2 {
         let (from, to) = if turn == 0 { (&mut left, &mut right) } else { (&mut right, &mut left) };
         let what = format!("{title}: {} says, {} hears once", from.name(), to.name());
-        match exchange(from, to) {
+        match author(from).and_then(|author| exchange(from, &author, to, "hello")) {
             Ok(()) => println!("ok    {what}"),
             Err(error) => {
                 println!("FAIL  {what}: {error:#}");
@@ -181,9 +199,11 @@ fn connect(
     Ok((left, right))
 }
 
-fn exchange(from: &mut Node, to: &mut Node) -> Result<()> {
-    let author = author(from)?;
-    let (text, last) = (format!("héllo from {}", from.name()), format!("over, {}", from.name()));
+/// Has one say something that the other one must hear exactly once, as from `author`. What is said is made of
+/// `occasion`, another one each time: the same text again would be the same message.
+fn exchange(from: &mut Node, author: &str, to: &mut Node, occasion: &str) -> Result<()> {
+    let (text, last) =
+        (format!("{occasion}, héllo from {}", from.name()), format!("{occasion}, over, {}", from.name()));
     let sent = from.send(&text)?;
     let heard = to.wait("the message", DELIVERY, |event| event.is("message") && event.str("text") == text)?;
     ensure!(heard.str("peerId") == author, "heard as from {}, was {author}", heard.str("peerId"));

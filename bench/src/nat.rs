@@ -16,8 +16,8 @@
 //! of the kinds `public` and `ipv6-firewall` have IPv6. Before any experiment a plain UDP reflector, which has two
 //! addresses, checks that each NAT does what its name says.
 
-mod home;
-mod kinds;
+pub(crate) mod home;
+pub(crate) mod kinds;
 mod reflector;
 mod report;
 mod story;
@@ -107,7 +107,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Err(e) => format!("without delay, as it cannot be made: {e:#}"),
     };
     println!("nat: {} pairs, {} meetings of each, {} at once; {delay}", pairs.len(), args.trials, args.jobs);
-    verify(&lab, &pairs)?;
+    let used = KINDS.into_iter().filter(|kind| pairs.iter().any(|(a, b)| a == kind || b == kind));
+    verify(&lab, used)?;
     let settle = Duration::from_secs(args.settle);
     let world = World { lab: &lab, warren: &warren, scratch: &scratch, logs: args.logs.as_deref(), settle };
     let start = Instant::now();
@@ -124,7 +125,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// Why there can be no lab of NATs here.
-fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     Lab::obstacle().or_else(|| {
         let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         (!nft.is_ok_and(|status| status.success()))
@@ -132,8 +133,8 @@ fn obstacle() -> Option<String> {
     })
 }
 
-/// Makes a home of each kind, and fails if one is not what its name says.
-fn verify(lab: &Lab, pairs: &[(Kind, Kind)]) -> Result<()> {
+/// Makes a home of each of these kinds, and fails if one is not what its name says.
+pub(crate) fn verify(lab: &Lab, kinds: impl Iterator<Item = Kind>) -> Result<()> {
     let reflector = lab.host("reflector")?;
     let (v4, v6) = home::networks(VERIFIED);
     let (_, [first_v4, first_v6]) = lab.uplink(&reflector, INTERFACE, v4, v6)?;
@@ -147,7 +148,6 @@ fn verify(lab: &Lab, pairs: &[(Kind, Kind)]) -> Result<()> {
         format!("addr add {second}{rest}")
     });
     lab.ip(&reflector, &[&lines[0], &lines[1]])?;
-    let used = KINDS.into_iter().filter(|kind| pairs.iter().any(|(a, b)| a == kind || b == kind));
     let check = |kind: Kind, number: u16| -> Result<()> {
         let home = Home::new(lab, kind, &format!("v{number}"), VERIFIED + number)?;
         reflector::verify(lab, &home, &reflector, addrs)?;
@@ -156,7 +156,7 @@ fn verify(lab: &Lab, pairs: &[(Kind, Kind)]) -> Result<()> {
     let check = &check;
     std::thread::scope(|scope| {
         let checks: Vec<_> =
-            used.zip(1..).map(|(kind, number)| scope.spawn(move || check(kind, number))).collect();
+            kinds.zip(1..).map(|(kind, number)| scope.spawn(move || check(kind, number))).collect();
         let count = checks.len();
         for check in checks {
             check.join().map_err(|_| anyhow!("a check panicked"))??;

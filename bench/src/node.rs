@@ -192,6 +192,13 @@ impl Node {
         taken.into()
     }
 
+    /// The first event that `wanted` accepts among those read up to now that nobody has waited for. Takes it out.
+    pub(crate) fn said(&mut self, wanted: impl FnMut(&Event) -> bool) -> Option<Event> {
+        self.passed_over.extend(self.events.try_iter());
+        let at = self.passed_over.iter().position(wanted)?;
+        self.passed_over.remove(at)
+    }
+
     /// Sends a JSON command and waits for its reply; an `error` reply is an error.
     pub(crate) fn command(&mut self, mut command: Value) -> Result<Event> {
         let id = self.next_id;

@@ -1,6 +1,7 @@
 //! The programs that can be measured: how each is built and started. Only this module knows their options.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -8,6 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::lab::{Host, Lab};
 use crate::lan::Lan;
 use crate::node::{Node, Tap};
 use crate::scratch::Scratch;
@@ -93,6 +95,14 @@ impl Carrier {
         match self {
             Carrier::Tcp => "tcp",
             Carrier::Quic => "quic",
+        }
+    }
+
+    /// This port of an IPv4 address, 0 for a free one.
+    fn listen(self, ip: Ipv4Addr, port: u16) -> String {
+        match self {
+            Carrier::Tcp => format!("/ip4/{ip}/tcp/{port}"),
+            Carrier::Quic => format!("/ip4/{ip}/udp/{port}/quic-v1"),
         }
     }
 
@@ -272,6 +282,68 @@ impl Program {
             true => command.arg("-vv"),
             false => command.env_remove("RUST_LOG"),
         };
+    }
+
+    /// A command of a relay for others, on a host of a lab at this port of this address.
+    pub(crate) fn relay(
+        &self,
+        lab: &Lab,
+        host: &Host,
+        (ip, port): (Ipv4Addr, u16),
+        state_dir: &Path,
+        verbose: bool,
+    ) -> Command {
+        let mut command = self.on(lab, host);
+        match self.kind {
+            Kind::Warren(_) => self.fixed_point(&mut command, port, 1000, state_dir, verbose),
+            Kind::Reference | Kind::Js => {
+                command.args(["--relay-server", "--secret-key-seed", "1000"]);
+                for carrier in [Carrier::Tcp, Carrier::Quic] {
+                    command.args(["--listen", &carrier.listen(ip, port)]);
+                }
+            }
+        }
+        command
+    }
+
+    /// A command of a member of the room on a host of a lab, who can be reached through the relay at this address.
+    pub(crate) fn behind(
+        &self,
+        lab: &Lab,
+        host: &Host,
+        relay: &str,
+        (carrier, seed): (Carrier, u64),
+        state_dir: &Path,
+        verbose: bool,
+    ) -> Command {
+        let mut command = self.on(lab, host);
+        match self.kind {
+            Kind::Warren(_) => {
+                command.args(["run", "--json", "--plain", "--no-mdns", "--no-portmap", "--no-discovery"]);
+                // With QUIC it has TCP too, as it has by default.
+                command.args((carrier == Carrier::Tcp).then_some("--tcp-only"));
+                self.lab_options(&mut command, seed, state_dir, verbose);
+            }
+            Kind::Reference | Kind::Js => {
+                command.args(["--listen", &carrier.listen(Ipv4Addr::UNSPECIFIED, 0)]);
+                command.args(["--secret-key-seed", &seed.to_string()]);
+            }
+        }
+        command.args(["--relay", relay, "--room", ROOM]);
+        command
+    }
+
+    /// A command that runs it on a host of a lab.
+    fn on(&self, lab: &Lab, host: &Host) -> Command {
+        match self.kind {
+            Kind::Js => {
+                let node = std::env::var_os("WARREN_NODE").unwrap_or("node".into());
+                let mut command = lab.command(host, Path::new(&node));
+                command.arg(&self.path);
+                command
+            }
+            Kind::Warren(_) | Kind::Reference => lab.command(host, &self.path),
+        }
     }
 
     /// Whether `warren SUBCOMMAND` knows an option.

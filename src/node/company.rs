@@ -100,7 +100,11 @@ impl Company {
     /// When [`Node::keep_company`] has something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let saves = self.saves.due().filter(|_| self.file.is_some() && self.saving.is_none());
-        let due = [self.due, Some(self.tidy_due), saves].into_iter().flatten().min();
+        let due = [Some(self.tidy_due), saves].into_iter().flatten().min();
+        if self.is_static {
+            return due;
+        }
+        let due = due.into_iter().chain(self.due).min();
         #[cfg(feature = "kad")]
         let due = due.into_iter().chain(self.rendezvous.next_due()).min();
         due

@@ -385,12 +385,12 @@ impl Node {
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32, cause: String, died: bool) {
         if left > 0 {
+            log::debug!("one connection to {peer} closed, {left} left: {cause}");
             let was_relayed = self.links.is_relayed(&peer);
-            if let Some(link) = self.links.peers.get_mut(&peer) {
-                link.connections.remove(&id);
-            }
+            let closed = self.links.peers.get_mut(&peer).and_then(|link| link.connections.remove(&id));
             self.rouse(peer);
-            // A warren says itself whether it is the same as before.
+            // A warren says itself whether it is the same as before. And what ends with a relay says nothing of the peer.
+            let died = died && closed.is_some_and(|addr| !scope::is_circuit(&addr));
             if died && !self.links.tells_lives(&peer) {
                 return self.begin_anew(peer, "one connection died, and the other may be its second life");
             }

@@ -33,6 +33,29 @@ fn a_bootstrap_peer_that_is_down_is_reached_when_it_comes_and_when_it_comes_back
     }
 }
 
+#[cfg(feature = "relay-server")]
+#[test]
+fn whoever_is_behind_a_relay_is_reached_at_the_address_that_is_named() {
+    let words = ["relay", "--listen", LOOPBACK, "--no-discovery"];
+    let relay = Node::start_in(Arc::new(Dir::new()), "relay", &words);
+    let mut ada = Node::start("ada", &["--relay", &relay.addr]);
+    let is_there =
+        |event: &Json| event.text("event") == "listening" && event.text("addr").contains("/p2p-circuit/");
+    let through = ada.wait("an address at the relay", is_there).text("addr").to_owned();
+    let mut bob = Node::start("bob", &["--bootstrap", &through]);
+    let mut eve = Node::start("eve", &[]);
+    eve.done("connect", &[("addr", &through)]);
+    for node in [&mut bob, &mut eve] {
+        assert_eq!(node.event_of("peer_connected", &ada.peer).text("path"), "relayed");
+        assert_eq!(node.event_of("peer_path", &ada.peer).text("path"), "direct");
+        node.meets(&ada);
+        ada.meets(node);
+        let text = format!("it is {}", node.peer);
+        node.say(&text);
+        ada.hear(&text);
+    }
+}
+
 #[test]
 fn a_bootstrap_peer_is_reached_without_its_peer_id() {
     let mut ada = Node::start("ada", &[]);

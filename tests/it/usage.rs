@@ -62,6 +62,23 @@ fn an_excluded_carrier_is_not_listened_on() {
 }
 
 #[test]
+fn an_address_through_a_relay_is_for_dialling_and_names_both() {
+    let dir = Dir::new();
+    let peer = "/p2p/16Uiu2HAmEmQg5mFq5bwweV6u2uA8aPhD4cb1fUSRvPfH6beYjFoo";
+    let through = |relay: &str, rest: &str| format!("/ip4/127.0.0.1/tcp/1{relay}/p2p-circuit{rest}");
+    let remedy = "/p2p/RELAY/p2p-circuit/p2p/PEER";
+    for addr in [through("", peer), through(peer, ""), through(peer, &format!("{peer}/tcp/1"))] {
+        let words = ["run", "--bootstrap", &addr];
+        is_one_line(&finish(&dir, &words), 2, &words, &[&addr, remedy]);
+    }
+    let whole = through(peer, peer);
+    for option in ["--external", "--relay"] {
+        let words = ["run", option, &whole];
+        is_one_line(&finish(&dir, &words), 2, &words, &[option, &whole, "only /p2p/PEER can follow"]);
+    }
+}
+
+#[test]
 fn a_wrong_word_is_named_with_the_remedy() {
     let dir = Dir::new();
     let long_room = "r".repeat(limits::ROOM_NAME_BYTES + 1);

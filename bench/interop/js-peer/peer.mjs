@@ -4,7 +4,9 @@
 import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { privateKeyFromRaw, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { dcutr } from '@libp2p/dcutr'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { mdns } from '@libp2p/mdns'
@@ -20,6 +22,8 @@ const { values: options } = parseArgs({
     listen: { type: 'string', multiple: true, default: ['/ip4/127.0.0.1/tcp/0'] },
     bootstrap: { type: 'string', multiple: true, default: [] },
     room: { type: 'string', multiple: true, default: ['lobby'] },
+    relay: { type: 'string', multiple: true, default: [] },
+    'relay-server': { type: 'boolean', default: false },
     mdns: { type: 'boolean', default: false },
     'no-dial': { type: 'boolean', default: false },
     'key-type': { type: 'string', default: 'secp256k1' },
@@ -41,12 +45,35 @@ async function privateKey (type, seed) {
   }
 }
 
-// QUIC comes as a native addon, which not every machine has: loaded only where it is asked for.
+// QUIC comes as a native addon, which not every machine has: loaded only where it is asked for. A peer that listens
+// on nothing else has nothing else: js-libp2p dials one address after the other, TCP first, and one that leads
+// nowhere takes all the time that DCUtR has.
 async function transports () {
-  if (![...options.listen, ...options.bootstrap].some((addr) => addr.includes('/quic-v1'))) return [tcp()]
-  const { quic } = await import('@chainsafe/libp2p-quic')
-  return [tcp(), quic()]
+  const { listen, bootstrap, relay } = options
+  const carriers = []
+  if (listen.some((addr) => addr.includes('/tcp/'))) carriers.push(tcp())
+  if ([...listen, ...bootstrap, ...relay].some((addr) => addr.includes('/quic-v1'))) {
+    const { quic } = await import('@chainsafe/libp2p-quic')
+    carriers.push(quic())
+  }
+  return relay.length > 0 ? [...carriers, circuitRelayTransport()] : carriers
 }
+
+// What a peer behind a NAT needs to be punched to. js-libp2p tells others only addresses that AutoNAT has seen to be
+// dialled, which behind a NAT that filters never happens; so this service believes whoever says that he sees us at a
+// QUIC address, as AutoNAT's does after the check. TCP is no use: its dials come from ports of their own, at which
+// nobody listens (the comments in @libp2p/identify, src/identify.ts, and js-libp2p's issue 2620).
+function believe ({ addressManager, events }) {
+  events.addEventListener('peer:identify', ({ detail: { observedAddr } }) => {
+    if (!observedAddr?.toString().includes('/quic-v1')) return
+    addressManager.confirmObservedAddr(observedAddr)
+    emit({ event: 'observed', addr: observedAddr.toString() })
+  })
+  return {}
+}
+
+const punching = options.relay.length > 0 ? { believe, dcutr: dcutr() } : {}
+const relaying = options['relay-server'] ? { relay: circuitRelayServer() } : {}
 
 // libp2p's own event leaves out those who came by themselves; so mDNS is asked, and says each once.
 const found = new Set()
@@ -64,17 +91,25 @@ function local (components) {
 
 const node = await createLibp2p({
   privateKey: await privateKey(options['key-type'], options['secret-key-seed']),
-  addresses: { listen: options.listen },
+  addresses: {
+    listen: [...options.listen, ...options.relay.map((addr) => `${addr}/p2p-circuit`)],
+    // A relay tells others where they reach those who reserve, for which it has to be sure of its own addresses.
+    announce: options['relay-server'] ? options.listen : []
+  },
   transports: await transports(),
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   peerDiscovery: options.mdns ? [local] : [],
   services: {
+    ...punching,
+    ...relaying,
     identify: identify(),
     ping: ping(),
     pubsub: gossipsub({
       globalSignaturePolicy: 'StrictSign',
       emitSelf: false,
+      // Those through a relay, which cuts them at some time.
+      runOnLimitedConnection: options.relay.length > 0,
       msgIdFn: (message) => sha256(message.data)
     })
   },
@@ -83,9 +118,30 @@ const node = await createLibp2p({
 const { pubsub } = node.services
 const rooms = new Set(options.room)
 
+// Each peer's connections: whether it is relayed, and its address.
+const connections = new Map()
+const best = (peerId) => {
+  const ways = [...connections.get(peerId)?.values() ?? []]
+  return ways.find(({ path }) => path === 'direct') ?? ways[0]
+}
+
 // Started and subscribed before anything is dialled, so that no event can be missed.
-node.addEventListener('connection:open', ({ detail: { remotePeer, remoteAddr, direction } }) => {
-  emit({ event: 'peer_connected', peerId: remotePeer.toString(), addr: remoteAddr.toString(), direction })
+node.addEventListener('connection:open', ({ detail: { id, remotePeer, remoteAddr, direction } }) => {
+  const [peerId, addr] = [remotePeer.toString(), remoteAddr.toString()]
+  const path = addr.includes('/p2p-circuit') ? 'relayed' : 'direct'
+  const before = best(peerId)
+  if (!connections.has(peerId)) connections.set(peerId, new Map())
+  connections.get(peerId).set(id, { path, addr })
+  if (before === undefined) emit({ event: 'peer_connected', peerId, addr, direction, path })
+  else if (before.path === 'relayed' && path === 'direct') emit({ event: 'peer_path', peerId, addr, path })
+})
+node.addEventListener('connection:close', ({ detail: { id, remotePeer } }) => {
+  const peerId = remotePeer.toString()
+  const before = best(peerId)
+  connections.get(peerId)?.delete(id)
+  const after = best(peerId)
+  if (after === undefined) connections.delete(peerId)
+  else if (before.path !== after.path) emit({ event: 'peer_path', peerId, ...after })
 })
 node.addEventListener('peer:disconnect', ({ detail }) => {
   emit({ event: 'peer_disconnected', peerId: detail.toString(), cause: 'closed' })

@@ -2,9 +2,11 @@
 //! Noise, yamux, QUIC, gossipsub, identify and ping and their defaults.
 //!
 //! It speaks the lines of `warren run --plain --json`, as far as the drivers need them, so that one driver can
-//! run either program. Two things go beyond a first draft by such a user, and both favour it: output is
+//! run either program. As a relay, or as one who reserves a place at a relay and punches by DCUtR, it is upstream's
+//! too. Two things go beyond a first draft by such a user, and both favour it: output is
 //! buffered while there is more to do, and publishing is lossless (see [`Peer::publish`]).
 
+use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::io::{BufWriter, StdoutLock, Write};
 use std::path::PathBuf;
@@ -14,12 +16,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use argh::FromArgs;
 use futures::StreamExt;
+use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, PublishError, ValidationMode};
 use libp2p::identity::{Keypair, ed25519, secp256k1};
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, mdns, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, dcutr, identify, mdns, noise, ping, relay, tcp, yamux};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -57,6 +61,12 @@ struct Args {
     /// do not dial those
     #[argh(switch)]
     no_dial: bool,
+    /// reserve a place at this relay, and make relayed connections direct by DCUtR (repeatable)
+    #[argh(option)]
+    relay: Vec<Multiaddr>,
+    /// be a relay for others
+    #[argh(switch)]
+    relay_server: bool,
     /// write the key to this file, protobuf-encoded
     #[argh(option)]
     identity_out: Option<PathBuf>,
@@ -86,6 +96,9 @@ struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    relay: Toggle<relay::client::Behaviour>,
+    dcutr: Toggle<dcutr::Behaviour>,
+    relay_server: Toggle<relay::Behaviour>,
 }
 
 /// One line of output.
@@ -105,10 +118,31 @@ enum Event<'a> {
         peer_id: String,
         addr: String,
     },
+    /// A relay has a place for us.
+    Reserved {
+        relay: String,
+    },
+    /// Somebody sees us at this address, or so it seems.
+    Observed {
+        addr: String,
+    },
     PeerConnected {
         peer_id: String,
         addr: String,
         direction: &'a str,
+        path: Path,
+    },
+    /// It is direct now and was relayed, or the other way round.
+    PeerPath {
+        peer_id: String,
+        addr: String,
+        path: Path,
+    },
+    /// What came of an attempt at a direct connection.
+    Dcutr {
+        peer_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     },
     PeerDisconnected {
         peer_id: String,
@@ -145,6 +179,13 @@ enum Event<'a> {
     Stopped,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Path {
+    Direct,
+    Relayed,
+}
+
 /// One line of input, when it is JSON.
 #[derive(Deserialize)]
 struct Request {
@@ -170,6 +211,9 @@ struct Peer {
     held: Option<Held>,
     /// Dials whom mDNS finds.
     dials: bool,
+    /// Tells others to reach it where it listens.
+    is_relay: bool,
+    connections: HashMap<PeerId, HashMap<ConnectionId, (Path, String)>>,
 }
 
 #[tokio::main]
@@ -197,11 +241,13 @@ impl Peer {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         let mut peer = Peer {
-            swarm: swarm(key, &args.room, args.mdns)?,
+            swarm: swarm(key, args)?,
             rooms: args.room.clone(),
             out: BufWriter::with_capacity(64 * 1024, std::io::stdout().lock()),
             held: None,
             dials: !args.no_dial,
+            is_relay: args.relay_server,
+            connections: HashMap::new(),
         };
         peer.print(&Event::Started {
             peer_id: peer.swarm.local_peer_id().to_string(),
@@ -210,6 +256,9 @@ impl Peer {
         })?;
         for addr in &args.listen {
             peer.swarm.listen_on(addr.clone())?;
+        }
+        for relay in &args.relay {
+            peer.swarm.listen_on(relay.clone().with(Protocol::P2pCircuit))?;
         }
         for addr in &args.bootstrap {
             peer.swarm.dial(addr.clone())?;
@@ -247,28 +296,89 @@ impl Peer {
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
                 self.on_found(found)
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.on_relay(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dcutr(dcutr::Event { remote_peer_id, result })) => {
+                let error = result.err().map(|error| error.to_string());
+                self.print(&Event::Dcutr { peer_id: remote_peer_id.to_string(), error })
+            }
             SwarmEvent::NewListenAddr { address, .. } => {
-                let addr = format!("{address}/p2p/{}", self.swarm.local_peer_id());
+                if self.is_relay {
+                    self.swarm.add_external_address(address.clone());
+                }
+                let me = *self.swarm.local_peer_id();
+                let addr = address.with_p2p(me).unwrap_or_else(|addr| addr).to_string();
                 self.print(&Event::Listening { addr })
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. }
-                if num_established.get() == 1 =>
-            {
-                self.print(&Event::PeerConnected {
-                    peer_id: peer_id.to_string(),
-                    addr: endpoint.get_remote_address().to_string(),
-                    direction: if endpoint.is_dialer() { "outbound" } else { "inbound" },
-                })
+            SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                let message = error.to_string();
+                self.print(&Event::Error { cmd: "listen", id: None, error: "closed", message })
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+            SwarmEvent::NewExternalAddrCandidate { address } => {
+                self.print(&Event::Observed { addr: address.to_string() })
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint)
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 let cause = cause.map_or_else(|| "closed".to_owned(), |error| error.to_string());
-                self.print(&Event::PeerDisconnected { peer_id: peer_id.to_string(), cause })
+                self.on_disconnected(peer_id, connection_id, cause)
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.on_dial_error(connection_id, peer_id, &error.to_string())
             }
             _ => Ok(()),
         }
+    }
+
+    fn on_relay(&mut self, event: relay::client::Event) -> Result<()> {
+        match event {
+            relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } => {
+                self.print(&Event::Reserved { relay: relay_peer_id.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) -> Result<()> {
+        let path = if endpoint.is_relayed() { Path::Relayed } else { Path::Direct };
+        let addr = endpoint.get_remote_address().to_string();
+        let before = self.path(&peer);
+        self.connections.entry(peer).or_default().insert(id, (path, addr.clone()));
+        let peer_id = peer.to_string();
+        match before {
+            None => {
+                let direction = if endpoint.is_dialer() { "outbound" } else { "inbound" };
+                self.print(&Event::PeerConnected { peer_id, addr, direction, path })
+            }
+            Some((Path::Relayed, _)) if path == Path::Direct => {
+                self.print(&Event::PeerPath { peer_id, addr, path })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn on_disconnected(&mut self, peer: PeerId, id: ConnectionId, cause: String) -> Result<()> {
+        let before = self.path(&peer);
+        if let Some(connections) = self.connections.get_mut(&peer) {
+            connections.remove(&id);
+        }
+        let peer_id = peer.to_string();
+        match (before, self.path(&peer)) {
+            (_, None) => {
+                self.connections.remove(&peer);
+                self.print(&Event::PeerDisconnected { peer_id, cause })
+            }
+            (Some((Path::Direct, _)), Some((Path::Relayed, addr))) => {
+                self.print(&Event::PeerPath { peer_id, addr, path: Path::Relayed })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How a peer is connected, if it is: the best way, and where that leads.
+    fn path(&self, peer: &PeerId) -> Option<(Path, String)> {
+        let connections = self.connections.get(peer)?.values();
+        connections.min_by_key(|(path, _)| *path == Path::Relayed).cloned()
     }
 
     fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) -> Result<()> {
@@ -405,12 +515,15 @@ impl Request {
     }
 }
 
-fn swarm(key: Keypair, rooms: &[String], local: bool) -> Result<Swarm<Behaviour>> {
+fn swarm(key: Keypair, args: &Args) -> Result<Swarm<Behaviour>> {
+    let is_client = !args.relay.is_empty();
     let mut swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
         .with_quic()
-        .with_behaviour(|key| {
+        .with_relay_client(noise::Config::new, yamux::Config::default)?
+        .with_behaviour(|key, relay| {
+            let me = key.public().to_peer_id();
             let config = gossipsub::ConfigBuilder::default()
                 .validation_mode(ValidationMode::Strict)
                 .message_id_fn(|message| Sha256::digest(&message.data).to_vec().into())
@@ -422,15 +535,22 @@ fn swarm(key: Keypair, rooms: &[String], local: bool) -> Result<Swarm<Behaviour>
                     key.public(),
                 )),
                 ping: ping::Behaviour::default(),
-                mdns: local
-                    .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), key.public().to_peer_id()))
+                mdns: args
+                    .mdns
+                    .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me))
                     .transpose()?
+                    .into(),
+                relay: is_client.then_some(relay).into(),
+                dcutr: is_client.then(|| dcutr::Behaviour::new(me)).into(),
+                relay_server: args
+                    .relay_server
+                    .then(|| relay::Behaviour::new(me, relay::Config::default()))
                     .into(),
             })
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT))
         .build();
-    for room in rooms {
+    for room in &args.room {
         swarm.behaviour_mut().gossipsub.subscribe(&IdentTopic::new(room))?;
     }
     Ok(swarm)

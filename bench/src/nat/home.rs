@@ -61,6 +61,22 @@ impl Home {
         Ok(Home { kind, host, gateways, public })
     }
 
+    /// Nothing goes to this address or comes from there until [`Home::open`].
+    pub(crate) fn shut(&self, lab: &Lab, other: IpAddr) -> Result<()> {
+        let rules = format!(
+            "table ip shut {{ chain silence {{ type filter hook forward priority -2
+                ip saddr {other} drop
+                ip daddr {other} drop
+            }}
+            }}"
+        );
+        self.gateways.iter().try_for_each(|gateway| lab.nft(gateway, &rules))
+    }
+
+    pub(crate) fn open(&self, lab: &Lab) -> Result<()> {
+        self.gateways.iter().try_for_each(|gateway| lab.nft(gateway, "delete table ip shut"))
+    }
+
     pub(crate) fn remove(self, lab: &Lab) -> Result<()> {
         lab.remove(&self.host)?;
         self.gateways.iter().try_for_each(|gateway| lab.remove(gateway))
