@@ -66,7 +66,7 @@ impl Node {
         for peer in &there {
             members.subscribed(*peer, now);
         }
-        self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now) });
+        self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now), joined: now });
         self.order.push(room.clone());
         self.seek_room(&room, now);
         for peer in there {
@@ -280,14 +280,25 @@ impl Node {
             }
         };
         let id = message_id(&data);
+        let said = (!self.plain && body.is_said()).then(|| data.clone());
         self.swarm.behaviour_mut().gossip.publish(topic(room), data)?;
+        if let Some(data) = said {
+            self.recalls.recent.note(room, &id, &data, Instant::now());
+        }
         Ok(id)
     }
 
-    /// Judges a message of a warren room, and shows it if it is good.
     fn hear(&mut self, message: gossipsub::Message) -> MessageAcceptance {
+        match self.room_of(&message.topic) {
+            Some(room) => self.hear_in(room, &message.data),
+            None => MessageAcceptance::Ignore,
+        }
+    }
+
+    /// Judges what may be a message of a warren room, and shows it if it is good.
+    pub(super) fn hear_in(&mut self, room: Room, data: &[u8]) -> MessageAcceptance {
         let stats = &mut self.stats;
-        let envelope = match envelope::open(&message.data) {
+        let envelope = match envelope::open(data) {
             Ok(envelope) => envelope,
             Err(error) => {
                 let (counter, acceptance) = match error {
@@ -302,7 +313,6 @@ impl Node {
                 return acceptance;
             }
         };
-        let Some(room) = self.room_of(&message.topic) else { return MessageAcceptance::Ignore };
         if envelope.room != room {
             self.stats.malformed = self.stats.malformed.wrapping_add(1);
             return MessageAcceptance::Reject;
@@ -310,7 +320,11 @@ impl Node {
         let verdict = self.judge_time(&envelope);
         let counter = match verdict {
             Verdict::Fresh => {
-                self.show(room, envelope, message_id(&message.data));
+                let id = message_id(data);
+                if envelope.body.is_said() {
+                    self.recalls.recent.note(&room, &id, data, Instant::now());
+                }
+                self.show(room, envelope, id);
                 return MessageAcceptance::Accept;
             }
             Verdict::Duplicate => &mut self.stats.duplicate,
@@ -415,6 +429,7 @@ impl Node {
             // A neighbour is told at once: nobody else may be there to do it.
             state.announcer.answer(now, Duration::ZERO);
             self.neighbour_in(&room, peer, now);
+            self.ask_neighbour(peer, now);
         }
         if self.order.first() == Some(&room) {
             for text in std::mem::take(&mut self.publish) {
@@ -464,6 +479,6 @@ impl Node {
 }
 
 /// A room's gossipsub topic has the room's name.
-fn topic(room: &Room) -> IdentTopic {
+pub(super) fn topic(room: &Room) -> IdentTopic {
     IdentTopic::new(room.as_str())
 }

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn what_comes_late_is_missed_and_not_lost() {
-        let heard: Vec<_> = (1..=10).map(|number| (number, if number == 4 { 9 } else { number as u64 })).collect();
+        let heard: Vec<_> =
+            (1..=10).map(|number| (number, if number == 4 { 9 } else { number as u64 })).collect();
         let found = with(&heard, |hearing, start| {
             let to = |s| start + Duration::from_secs(s);
             (hearing.lost(start, to(10)), hearing.recovered(start, to(10)))

@@ -55,7 +55,10 @@ impl Clocks {
             one.send(&text)?;
             let heard = two.wait("what was said", PROMPTLY, |event| event.str("text") == text)?;
             let off = heard.body["timeMs"].as_i64().context("a message without a time")? / 1000 - now();
-            ensure!((off - years * YEAR).abs() < 60, "a clock set {years} years off is {off} s off in warren");
+            ensure!(
+                (off - years * YEAR).abs() < 60,
+                "a clock set {years} years off is {off} s off in warren"
+            );
             let uptime = one.command(json!({"cmd": "stats"}))?.body["uptimeMs"].as_i64();
             ensure!(uptime.is_some_and(|ms| ms < 60_000), "warren believes to be up for {uptime:?} ms");
         }

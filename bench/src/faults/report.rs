@@ -85,7 +85,16 @@ pub(super) fn record(file: &Path, records: &[Record]) -> Result<()> {
 /// Prints the table. Returns the aims that were missed.
 pub(super) fn print(records: &[Record]) -> Vec<String> {
     let mut table = Table::new(&[
-        "fault", "room", "resumed s", "direct s", "before", "after", "said", "lost", "untouched lost", "twice",
+        "fault",
+        "room",
+        "resumed s",
+        "direct s",
+        "before",
+        "after",
+        "said",
+        "lost",
+        "untouched lost",
+        "twice",
     ]);
     let seconds = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.1}"));
     for record in records {
@@ -111,7 +120,9 @@ fn missed(record: &Record) -> Option<String> {
     let why = match record {
         Record { trouble: Some(trouble), .. } => trouble.clone(),
         Record { resumed: None, .. } => "the conversation did not resume".to_owned(),
-        Record { resumed: Some(time), .. } if *time > AIM => format!("resumed after {time:.1} s, aim {AIM} s"),
+        Record { resumed: Some(time), .. } if *time > AIM => {
+            format!("resumed after {time:.1} s, aim {AIM} s")
+        }
         Record { kept_lost: 1.., .. } => {
             format!("{} lines were lost between members that were not touched", record.kept_lost)
         }

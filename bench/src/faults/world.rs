@@ -250,7 +250,8 @@ impl Stage<'_> {
 
     /// A second life is written behind the first one.
     fn log(&self, name: &str) -> Result<Option<File>> {
-        let path = self.world.logs.map(|logs| logs.join(format!("{}-{}-{name}.log", self.fault, self.number)));
+        let path =
+            self.world.logs.map(|logs| logs.join(format!("{}-{}-{name}.log", self.fault, self.number)));
         path.map(|path| {
             let opened = File::options().append(true).create(true).open(&path);
             opened.with_context(|| format!("cannot write {}", path.display()))
@@ -268,8 +269,9 @@ impl Stage<'_> {
                 member.peer = member.story.peer().unwrap_or_default();
             }
             let now = Instant::now();
-            let is_settled =
-                self.is_well(now) && (0..RELAYED).all(|room| self.is_direct(room)) && self.carrier().is_some();
+            let is_settled = self.is_well(now)
+                && (0..RELAYED).all(|room| self.is_direct(room))
+                && self.carrier().is_some();
             since = if is_settled { since.or(Some(now)) } else { None };
             if since.is_some_and(|since| now > since + CALM) {
                 return Ok(());
@@ -338,7 +340,8 @@ impl Stage<'_> {
                     if self.members[n].is_first() {
                         self.members[n].place.node = None;
                         let member = &self.members[n];
-                        let node = self.start_member(&member.place, member.room, member.seed, &member.story)?;
+                        let node =
+                            self.start_member(&member.place, member.room, member.seed, &member.story)?;
                         self.members[n].place.node = Some(node);
                     }
                 }
@@ -433,9 +436,9 @@ impl Stage<'_> {
 
     fn is_direct(&self, room: usize) -> bool {
         self.first_two(room).is_some_and(|[a, b]| {
-            [(a, b), (b, a)].iter().all(|(a, b)| {
-                a.story.paths(&b.peer).last().is_some_and(|(_, path, _)| path == "direct")
-            })
+            [(a, b), (b, a)]
+                .iter()
+                .all(|(a, b)| a.story.paths(&b.peer).last().is_some_and(|(_, path, _)| path == "direct"))
         })
     }
 
