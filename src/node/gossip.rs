@@ -180,7 +180,8 @@ impl Node {
         }
     }
 
-    /// A neighbour is gone. Where it was the only one, nobody else could tell us of it: it left those rooms.
+    /// The connection to a neighbour is gone. Where it was the only one, nobody else could tell us of it, so it counts
+    /// as gone; but it did not say goodbye, and stays somebody to dial.
     pub(super) fn neighbour_gone(&mut self, peer: &PeerId) {
         let mut left = Vec::new();
         for (room, state) in &mut self.rooms {
@@ -190,7 +191,7 @@ impl Node {
             }
         }
         for room in left {
-            self.member_left(room, *peer);
+            self.member_lost(room, *peer);
         }
     }
 
@@ -455,11 +456,18 @@ impl Node {
         self.feed.publish(event);
     }
 
+    /// It said so.
     fn member_left(&mut self, room: Room, peer: PeerId) {
+        if self.rooms.get(&room).is_some_and(|state| state.members.member(&peer).is_some()) {
+            self.company.wishes.gone(&room, &peer);
+            self.member_lost(room, peer);
+        }
+    }
+
+    fn member_lost(&mut self, room: Room, peer: PeerId) {
         let Some(state) = self.rooms.get_mut(&room) else { return };
         let nick = state.members.member(&peer).and_then(|member| member.nick.clone());
         if state.members.left(&peer) {
-            self.company.wishes.gone(&room, &peer);
             self.feed.publish(Event::MemberLeft { room, peer, nick });
         }
     }
