@@ -123,7 +123,10 @@ impl Node {
     pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let acceptance = if self.plain { self.hear_plain(message) } else { self.hear(message) };
+                let acceptance = match self.plain {
+                    true => self.hear_plain(message),
+                    false => self.hear(message, propagation_source),
+                };
                 if matches!(acceptance, MessageAcceptance::Reject) {
                     log::debug!("{propagation_source} passed on a bad message");
                 }
@@ -289,15 +292,16 @@ impl Node {
         Ok(id)
     }
 
-    fn hear(&mut self, message: gossipsub::Message) -> MessageAcceptance {
+    fn hear(&mut self, message: gossipsub::Message, from: PeerId) -> MessageAcceptance {
         match self.room_of(&message.topic) {
-            Some(room) => self.hear_in(room, &message.data),
+            Some(room) => self.hear_in(room, &message.data, Some(from)),
             None => MessageAcceptance::Ignore,
         }
     }
 
-    /// Judges what may be a message of a warren room, and shows it if it is good.
-    pub(super) fn hear_in(&mut self, room: Room, data: &[u8]) -> MessageAcceptance {
+    /// Judges what may be a message of a warren room, and shows it if it is good. `from`: who handed it to us just
+    /// now, if it is not from somebody's memory.
+    pub(super) fn hear_in(&mut self, room: Room, data: &[u8], from: Option<PeerId>) -> MessageAcceptance {
         let stats = &mut self.stats;
         let envelope = match envelope::open(data) {
             Ok(envelope) => envelope,
@@ -318,7 +322,7 @@ impl Node {
             self.stats.malformed = self.stats.malformed.wrapping_add(1);
             return MessageAcceptance::Reject;
         }
-        let verdict = self.judge_time(&envelope);
+        let verdict = self.judge_time(&envelope, from == Some(envelope.author));
         let counter = match verdict {
             Verdict::Fresh => {
                 let id = message_id(data);
@@ -336,14 +340,17 @@ impl Node {
     }
 
     /// Whether a message whose signature holds is new; moves the clock along.
-    fn judge_time(&mut self, envelope: &Envelope) -> Verdict {
+    fn judge_time(&mut self, envelope: &Envelope, is_live: bool) -> Verdict {
         if envelope.author == *self.swarm.local_peer_id() {
             return Verdict::Duplicate;
         }
         let wall = SystemTime::now();
-        let before = self.clock.now(wall);
-        let verdict = self.replay.check(envelope.author, envelope.time, before);
-        let now = Instant::now();
+        let (before, now) = (self.clock.now(wall), Instant::now());
+        if is_live {
+            self.clock.told(envelope.time, now);
+        }
+        let room = self.clock.room(wall, now);
+        let verdict = self.replay.check(envelope.author, envelope.time, room, is_live);
         match verdict {
             Verdict::Fresh => {
                 self.clock.follow(envelope.time, wall);

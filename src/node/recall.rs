@@ -284,7 +284,7 @@ impl Node {
 
     /// Shows it if it is new, and passes it on to those who may have missed it, too.
     fn hear_recalled(&mut self, room: &Room, envelope: Vec<u8>) {
-        if let MessageAcceptance::Accept = self.hear_in(room.clone(), &envelope) {
+        if let MessageAcceptance::Accept = self.hear_in(room.clone(), &envelope, None) {
             // They may have it: then it is their gossipsub's to know.
             let _ = self.swarm.behaviour_mut().gossip.publish(topic(room), envelope);
         }
