@@ -50,6 +50,7 @@ cat >/dev/null
 for space in $(ip netns list | cut -d' ' -f1 | grep "^$1-"); do
     ip netns pids "$space" | xargs -r kill -9
     ip netns del "$space"
+    rm -rf "/etc/netns/$space"
 done
 "#;
 
@@ -271,6 +272,17 @@ impl Lab {
     /// The Internet sends what is for the network `net` over this uplink: `via` is its other end.
     pub(crate) fn route(&self, net: &str, cable: &Cable, via: IpAddr) -> Result<()> {
         ip(&[&format!("-n {} route add {net} via {via} dev {}", cable.hub.space, cable.port)])
+    }
+
+    /// What programs that are started on a host from now on know by name, until it is written anew: lines of
+    /// hosts(5). `ip netns exec` shows them this file in place of the machine's.
+    pub(crate) fn names(&self, host: &Host, lines: &str) -> Result<()> {
+        let dir = Path::new("/etc/netns").join(&host.space);
+        let file = dir.join("hosts");
+        // In place: who has it open, or mounted, shall see it.
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::write(&file, lines))
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Loads a set of nftables rules on a host.

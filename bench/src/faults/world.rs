@@ -49,9 +49,6 @@ const CALM: Duration = Duration::from_secs(3);
 /// How long an interface is down, or a cable pulled.
 pub(super) const AWAY: Duration = Duration::from_secs(5);
 
-/// Between the move of one relay and that of the other one: time to find out where the first one is now.
-const BETWEEN_MOVES: Duration = Duration::from_secs(60);
-
 /// Rooms are watched for so long at least, as some faults take a while to be felt ...
 const WATCH: Duration = Duration::from_secs(20);
 
@@ -178,19 +175,28 @@ impl Stage<'_> {
     /// Starts all programs.
     fn set_up(&mut self) -> Result<()> {
         for number in [1, 2] {
-            let place = self.place(&format!("r{number}"), Kind::Public, number, Some(Whose::Relay))?;
+            let place = self.place(&format!("r{number}"), Kind::Public, number, Whose::Relay)?;
             self.relays.push(place);
         }
         for n in 0..self.relays.len() {
             let known = self.start_relay(n)?;
             self.known.extend(known);
         }
+        if self.fault == Fault::BothRelaysMoved {
+            // A relay's address is the address of its home.
+            for relay in &self.relays {
+                let numbers = format!("/ip4/{}/", relay.home.public[0]);
+                let name = format!("/dns4/{}/", relay.host_name());
+                self.known.iter_mut().for_each(|addr| *addr = addr.replace(&numbers, &name));
+            }
+        }
         for (room, (name, kinds)) in ROOMS.into_iter().enumerate() {
             for (n, kind) in kinds.iter().enumerate() {
                 let seed = 1 + self.members.len() as u64;
-                let whose = (n == 0).then_some(Whose::Member);
+                let whose = if n == 0 { Whose::Member } else { Whose::Members };
                 let name = format!("{name}-{}", NAMES[n]);
                 let mut place = self.place(&name, *kind, 10 + seed as u16, whose)?;
+                self.tell_names(&place)?;
                 let story = Story::default();
                 place.node = Some(self.start_member(&place, room, seed, &story)?);
                 let member = Member { place, room, seed, story, peer: String::new(), said: Vec::new() };
@@ -201,10 +207,12 @@ impl Stage<'_> {
     }
 
     /// A home, and a clock where the fault is about those.
-    fn place(&self, name: &str, kind: Kind, number: u16, whose: Option<Whose>) -> Result<Place> {
+    fn place(&self, name: &str, kind: Kind, number: u16, whose: Whose) -> Result<Place> {
         let home = Home::new(self.lab, kind, name, number)?;
         let is_turned = match self.fault {
-            Fault::ClockSet(of, _) | Fault::StartedWrong(of, _) => Some(of) == whose,
+            Fault::ClockSet(of, _) | Fault::StartedWrong(of, _) => {
+                of == whose || of == Whose::Members && whose == Whose::Member
+            }
             _ => false,
         };
         let file = self.world.scratch.path(&format!("clock-{}-{name}", self.number));
@@ -217,14 +225,14 @@ impl Stage<'_> {
 
     /// Starts a relay, or starts it again, and tells where it is.
     fn start_relay(&mut self, n: usize) -> Result<[String; 2]> {
-        let others: Vec<String> = self.known.clone();
         let place = &self.relays[n];
+        self.tell_names(place)?;
         let mut command = self.lab.command(&place.home.host, &self.world.warren.path);
         let state = self.world.scratch.state_dir(&format!("{}-{}", self.number, place.name))?;
         self.world.warren.fixed_point(&mut command, PORT, 1000 + n as u64, &state, self.world.logs.is_some());
         // They are one net: each finds the other one, wherever it is.
-        for addr in others {
-            command.args(["--bootstrap", &addr]);
+        for addr in &self.known {
+            command.args(["--bootstrap", addr]);
         }
         place.dress(&mut command);
         let log = self.log(&place.name)?;
@@ -304,11 +312,8 @@ impl Stage<'_> {
             Fault::RelayKilled => drop(self.relays[carrier].node.take()),
             Fault::RelayMoved => self.move_relay(carrier)?,
             Fault::BothRelaysMoved => {
-                self.move_relay(carrier)?;
-                self.talk(struck + BETWEEN_MOVES)?;
-                let struck = Instant::now();
-                self.move_relay(1 - carrier)?;
-                return Ok(struck);
+                (0..self.relays.len()).try_for_each(|n| self.move_relay(n))?;
+                self.members.iter().try_for_each(|member| self.tell_names(&member.place))?;
             }
             Fault::NatRebooted => self.homes().try_for_each(|home| home.reboot(self.lab))?,
             Fault::AddressChanged => {
@@ -334,12 +339,13 @@ impl Stage<'_> {
                 self.relays[carrier].clock.iter().try_for_each(|clock| clock.set(years))?;
                 self.start_relay(carrier)?;
             }
-            Fault::StartedWrong(Whose::Member, years) => {
+            Fault::StartedWrong(_, years) => {
                 self.clocks().try_for_each(|clock| clock.set(years))?;
+                let turned = |member: &Member| member.place.clock.is_some();
+                self.members.iter_mut().filter(|member| turned(member)).for_each(|m| m.place.node = None);
                 for n in 0..self.members.len() {
-                    if self.members[n].is_first() {
-                        self.members[n].place.node = None;
-                        let member = &self.members[n];
+                    let member = &self.members[n];
+                    if turned(member) {
                         let node =
                             self.start_member(&member.place, member.room, member.seed, &member.story)?;
                         self.members[n].place.node = Some(node);
@@ -356,6 +362,13 @@ impl Stage<'_> {
         let number = self.relays[n].number + ELSEWHERE;
         self.relays[n].home.renumber(self.lab, number)?;
         self.start_relay(n).map(drop)
+    }
+
+    /// What the relays are called.
+    fn tell_names(&self, place: &Place) -> Result<()> {
+        let lines =
+            self.relays.iter().map(|relay| format!("{} {}\n", relay.home.public[0], relay.host_name()));
+        self.lab.names(&place.home.host, &lines.collect::<String>())
     }
 
     /// Has them talk until all is well again, or has no prospect. Returns what is the end for the account.
@@ -406,6 +419,7 @@ impl Stage<'_> {
                 Touched::Nothing => false,
                 Touched::Relayed => room == RELAYED,
                 Touched::First => speaker.is_first() || hearer.is_first(),
+                Touched::Everything => true,
             };
             if !is_touched {
                 record.kept_lost += lost;
@@ -417,8 +431,12 @@ impl Stage<'_> {
     /// The relay between the members of the relayed room.
     fn carrier(&self) -> Option<usize> {
         let path = self.path(RELAYED);
-        let ip = |place: &Place| format!("/{}/", place.home.public[0]);
-        self.relays.iter().position(|relay| path.contains(&ip(relay)))
+        let is_at = |name: String| path.contains(&format!("/{name}/"));
+        let is_on_path = |relay: &Place| {
+            let ips = relay.home.public.iter().map(ToString::to_string);
+            ips.chain([relay.host_name()]).any(is_at)
+        };
+        self.relays.iter().position(is_on_path)
     }
 
     /// How `a` and `b` of a room are connected, as `a` says: `direct`, a relay's address, or `none`.
@@ -487,6 +505,10 @@ impl Member {
 }
 
 impl Place {
+    fn host_name(&self) -> String {
+        format!("{}.test", self.name)
+    }
+
     fn dress(&self, command: &mut std::process::Command) {
         if let Some(clock) = &self.clock {
             clock.wear(command);

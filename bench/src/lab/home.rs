@@ -140,9 +140,10 @@ const CONE: &str = r#"
     chain in { type nat hook prerouting priority dstnat; }
 "#;
 
-/// What a cone does with ports, and what it does once it has been rebooted. Still each inside port has one outside.
+/// What a cone does with ports, and what it does once it has been rebooted: ports that the kernel gives to no socket,
+/// so it keeps none. Still each inside port has one outside.
 const STABLE: &str = "meta l4proto { tcp, udp } masquerade\n";
-const MOVED: &str = "meta l4proto { tcp, udp } masquerade to :40000-49999\n";
+const MOVED: &str = "meta l4proto { tcp, udp } masquerade to :10000-19999\n";
 
 /// What is sent to a port that the inside has used is for whoever used it.
 const FULL_CONE: &str = r#"
