@@ -60,6 +60,13 @@ impl Story {
         messages.map(|(at, event)| (*at, event["text"].as_str().unwrap_or_default().to_owned())).collect()
     }
 
+    /// The ids of the commands `send` that it took.
+    pub(crate) fn taken(&self) -> Vec<u64> {
+        let events = self.events();
+        let replies = events.iter().filter(|(_, event)| event["event"] == "ok" && event["cmd"] == "send");
+        replies.filter_map(|(_, event)| event["id"].as_u64()).collect()
+    }
+
     fn events(&self) -> MutexGuard<'_, Vec<(Instant, Value)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

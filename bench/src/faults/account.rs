@@ -27,8 +27,9 @@ impl<'a> Hearing<'a> {
     }
 
     /// Lines said in this time that were not heard.
-    pub(super) fn lost(&self, from: Instant, to: Instant) -> usize {
-        self.between(from, to).filter(|(number, _)| !self.heard.contains_key(number)).count()
+    pub(super) fn lost(&self, from: Instant, to: Instant) -> Vec<usize> {
+        let numbers = self.between(from, to).map(|(number, _)| number);
+        numbers.filter(|number| !self.heard.contains_key(number)).collect()
     }
 
     /// Lines heard more often than once: the surplus.
@@ -86,7 +87,7 @@ mod tests {
             let recovered = hearing.recovered(to(2), to(10));
             (hearing.lost(start, to(10)), hearing.repeated(), recovered, hearing.is_well(to(3), to(6)))
         });
-        assert_eq!(found, (2, 1, Some(Duration::from_secs(3)), false));
+        assert_eq!(found, (vec![3, 4], 1, Some(Duration::from_secs(3)), false));
     }
 
     #[test]
@@ -97,7 +98,7 @@ mod tests {
             let to = |s| start + Duration::from_secs(s);
             (hearing.lost(start, to(10)), hearing.recovered(start, to(10)))
         });
-        assert_eq!(found, (0, Some(Duration::from_secs(5))));
+        assert_eq!(found, (vec![], Some(Duration::from_secs(5))));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Record {
     /// Lines that were to be heard from a moment before the fault to the end, by all of the room.
     pub(super) said: usize,
     pub(super) lost: usize,
+    /// Of those, the ones that the speaker's program had taken: the speaker does not know.
+    pub(super) taken_lost: usize,
     pub(super) repeated: usize,
     /// How `a` and `b` were connected before and in the end.
     pub(super) paths: [String; 2],
@@ -39,7 +41,7 @@ pub(super) struct Record {
 /// One room in a line.
 pub(super) fn line(record: &Record) -> String {
     let mut line = format!(
-        "{:>3} {} {}: resumed after {}, {} -> {}, {} of {} lines lost, {} of them between untouched, {} twice",
+        "{:>3} {} {}: resumed after {}, {} -> {}, {} of {} lines lost, {} of them taken, {} between untouched, {} twice",
         record.number,
         record.fault,
         record.room,
@@ -48,6 +50,7 @@ pub(super) fn line(record: &Record) -> String {
         record.paths[1],
         record.lost,
         record.said,
+        record.taken_lost,
         record.kept_lost,
         record.repeated,
     );
@@ -71,6 +74,7 @@ pub(super) fn record(file: &Path, records: &[Record]) -> Result<()> {
             "untouchedLost": record.kept_lost,
             "said": record.said,
             "lost": record.lost,
+            "takenLost": record.taken_lost,
             "repeated": record.repeated,
             "pathBefore": record.paths[0],
             "pathAfter": record.paths[1],
@@ -107,6 +111,7 @@ pub(super) fn print(records: &[Record]) -> Vec<String> {
             record.paths[1].clone(),
             record.said.to_string(),
             record.lost.to_string(),
+            record.taken_lost.to_string(),
             record.kept_lost.to_string(),
             record.repeated.to_string(),
         ]);

@@ -128,6 +128,7 @@ impl World<'_> {
                 kept_lost: 0,
                 said: 0,
                 lost: 0,
+                taken_lost: 0,
                 repeated: 0,
                 paths: Default::default(),
                 direct: None,
@@ -297,7 +298,8 @@ impl Stage<'_> {
             for member in &mut self.members {
                 let Some(node) = &mut member.place.node else { continue };
                 member.said.push(Instant::now());
-                node.line(&format!("send {}", member.said.len()))?;
+                let number = member.said.len();
+                node.line(&format!(r#"{{"cmd":"send","text":"{number}","id":{number}}}"#))?;
             }
         }
         std::thread::sleep(until.saturating_duration_since(Instant::now()));
@@ -402,6 +404,7 @@ impl Stage<'_> {
             kept_lost: 0,
             said: 0,
             lost: 0,
+            taken_lost: 0,
             repeated: 0,
             paths: [before, self.path(room)],
             direct: self.direct_since(room, struck),
@@ -409,7 +412,9 @@ impl Stage<'_> {
         };
         for (speaker, hearer) in self.pairs(room) {
             let hearing = speaker.heard_by(hearer);
-            let lost = hearing.lost(from, end);
+            let (lost, taken) = (hearing.lost(from, end), speaker.story.taken());
+            record.taken_lost += lost.iter().filter(|number| taken.contains(&(**number as u64))).count();
+            let lost = lost.len();
             record.said += hearing.said.iter().filter(|said| (from..=end).contains(said)).count();
             record.lost += lost;
             record.repeated += hearing.repeated();
