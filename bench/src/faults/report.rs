@@ -97,7 +97,8 @@ pub(super) fn print(records: &[Record]) -> Vec<String> {
         "after",
         "said",
         "lost",
-        "untouched lost",
+        "taken",
+        "untouched",
         "twice",
     ]);
     let seconds = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.1}"));
