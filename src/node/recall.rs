@@ -271,7 +271,7 @@ impl Node {
         let tell = self.recalls.tell.clone();
         let task = async move {
             let sent = in_time(async move {
-                stream.write_all(&answer).await?;
+                write(&mut stream, &answer).await?;
                 stream.close().await
             });
             if let Err(e) = sent.await {
@@ -292,25 +292,34 @@ impl Node {
 }
 
 async fn ask_over(mut stream: Stream, request: &Request) -> io::Result<Vec<Vec<u8>>> {
-    stream.write_all(&request.encode()).await?;
-    stream.close().await?;
-    let answer = read_all(&mut stream, limits::RECALL_ANSWER_BYTES).await?;
+    write(&mut stream, &request.encode()).await?;
+    let answer = read(&mut stream, limits::RECALL_ANSWER_BYTES).await?;
     recall::decode(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it sends no answer"))
 }
 
 async fn read_request(mut stream: Stream) -> io::Result<(Request, Stream)> {
-    let request = read_all(&mut stream, limits::RECALL_REQUEST_BYTES).await?;
+    let request = read(&mut stream, limits::RECALL_REQUEST_BYTES).await?;
     let request = Request::decode(&request).ok_or(io::ErrorKind::InvalidData)?;
     Ok((request, stream))
 }
 
-/// All that comes until the end, which must come before `most` bytes are exceeded.
-async fn read_all(stream: &mut Stream, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    stream.take(most as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > most {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {most} bytes")));
+/// A message behind its length in 4 bytes, the greatest first.
+async fn write(stream: &mut Stream, message: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(message.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
+    stream.flush().await
+}
+
+/// Such a message, of `most` bytes at the most.
+async fn read(stream: &mut Stream, most: usize) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes, more than {most}")));
     }
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await?;
     Ok(bytes)
 }
 

@@ -4,7 +4,7 @@
 //! until anybody notices. So whoever lost a connection asks the peers at the other ends what it has missed:
 //!
 //! ```text
-//!   message Request {                 to /warren/recall/1.0.0, ended by closing the stream
+//!   message Request {                 over /warren/recall/1.0.0, each behind its length in 4 bytes
 //!     string room      = 1;
 //!     bytes  known     = 2;           the first 8 bytes of each message's id that is there already
 //!     uint32 within_ms = 3;           only what was said so long ago at the most

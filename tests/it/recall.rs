@@ -80,7 +80,7 @@ impl Link {
 
 #[test]
 fn what_was_said_into_a_dead_connection_is_heard_when_there_is_another() {
-    let quiet = ["--tcp-only", "--no-discovery"];
+    let quiet = ["--tcp-only", "--no-discovery", "-vv"];
     let mut ada = Node::start("ada", &quiet);
     let port = ada.addr.split('/').nth(4).and_then(|port| port.parse().ok()).expect("/ip4/IP/tcp/PORT");
     let link = Link::new(port);
