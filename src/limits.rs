@@ -104,6 +104,43 @@ pub const MEMBERS: usize = 512;
 
 const _: () = assert!(MEMBER_SILENCE.as_secs() > 3 * PRESENCE_REPEAT.as_secs());
 
+// ---- what was missed -----------------------------------------------------------------------------
+
+/// How long messages are kept for those who missed them: until a dead connection is noticed ([`DEAD_LINK`]), and
+/// time to find another way.
+pub const RECALL_AGE: Duration = Duration::from_secs(120);
+
+/// Messages kept for that, of all rooms: two minutes of four lines a second.
+pub const RECALL_MESSAGES: usize = 512;
+
+/// Bytes of their envelopes: chat lines have about 300 each. A node holds this much again for each answer under way.
+pub const RECALL_BYTES: usize = 160 * 1024;
+
+/// Bytes of a request: 8 for each message that is known, and the rest.
+pub const RECALL_REQUEST_BYTES: usize = 8 * RECALL_MESSAGES + 2 * ROOM_NAME_BYTES;
+
+/// Bytes of an answer: up to 4 around each envelope.
+pub const RECALL_ANSWER_BYTES: usize = RECALL_BYTES + 4 * RECALL_MESSAGES;
+
+/// Questions and answers under way. Unit: streams, each with a task.
+pub const RECALLS_AT_ONCE: usize = 8;
+
+/// How long one may take: as an agreement through a relay.
+pub const RECALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A peer is asked once more after this: it may have gone on speaking into the dead connection.
+pub const RECALL_AGAIN: Duration = Duration::from_secs(2);
+
+/// A peer is answered after so long at the earliest. Unit: time since the last answer.
+pub const RECALL_REST: Duration = Duration::from_millis(500);
+
+/// Recalled messages looked at before others have their turn: each takes a check of its signature.
+pub const RECALL_TURN: usize = 8;
+
+const _: () = assert!(RECALL_AGE.as_secs() >= 2 * DEAD_LINK.as_secs());
+const _: () =
+    assert!(RECALL_BYTES >= 4 * ENVELOPE_BYTES && RECALL_REST.as_millis() < RECALL_AGAIN.as_millis());
+
 // ---- connections --------------------------------------------------------------------------------
 
 /// Connections that are established at once, in both directions. At about 80 kB each: 8 MB.
@@ -117,8 +154,8 @@ pub const CONNECTIONS_PER_PEER: u32 = 5;
 /// by then.
 pub const SURPLUS_GRACE: Duration = Duration::from_secs(5);
 
-/// How long no message must have come or gone before the worse of two connections is closed: longer than any
-/// message is under way.
+/// How long no message must have come or gone before the worse of two connections is closed, where the peer cannot
+/// be asked for what is lost by that: longer than any message is under way.
 pub const SURPLUS_QUIET: Duration = Duration::from_secs(2);
 
 /// A peer that dials us after we have been connected for so long has lost its end of the connection. Unit: time.

@@ -18,6 +18,7 @@ mod ports;
 #[cfg(feature = "stun")]
 mod punches;
 mod reach;
+mod recall;
 mod serving;
 mod wishes;
 #[cfg(feature = "relay-server")]
@@ -50,6 +51,7 @@ use self::{
     holes::Holes,
     links::Links,
     peers::Bootstraps,
+    recall::Recalls,
 };
 #[cfg(feature = "stun")]
 use self::{outside::Outside, punches::Punches};
@@ -85,6 +87,7 @@ pub struct Node {
     company: Company,
     relays: Relays,
     holes: Holes,
+    recalls: Recalls,
     #[cfg(feature = "stun")]
     outside: Outside,
     #[cfg(feature = "stun")]
@@ -123,6 +126,7 @@ pub struct Node {
 struct RoomState {
     members: Members,
     announcer: Announcer,
+    joined: Instant,
 }
 
 /// Why a node could not start.
@@ -144,6 +148,7 @@ enum Turn {
     Request(Request),
     Saved(io::Result<()>),
     Hole(holes::Turn),
+    Recall(recall::Turn),
     #[cfg(feature = "stun")]
     Stun(stun::driver::Event),
     #[cfg(feature = "stun")]
@@ -174,6 +179,8 @@ impl Node {
         let streams = libp2p_stream::Behaviour::new();
         let holes =
             Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        let recalls =
+            Recalls::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
         #[cfg(feature = "stun")]
         let punches = Punches::new(streams.new_control(), knock)
             .ok_or_else(|| StartError::Gossip("no streams".into()))?;
@@ -206,6 +213,7 @@ impl Node {
             company: Company::new(config, peer, now),
             relays: Relays::new(config.relays.iter().cloned(), now),
             holes,
+            recalls,
             #[cfg(feature = "stun")]
             outside,
             #[cfg(feature = "stun")]
@@ -254,6 +262,7 @@ impl Node {
                 }
                 Some(Turn::Saved(result)) => self.on_saved(result),
                 Some(Turn::Hole(turn)) => self.on_hole(turn),
+                Some(Turn::Recall(turn)) => self.on_recall(turn),
                 #[cfg(feature = "stun")]
                 Some(Turn::Stun(event)) => self.on_stun(event),
                 #[cfg(feature = "stun")]
@@ -280,7 +289,7 @@ impl Node {
             self.timer_due = due;
             self.timer.set(due);
         }
-        let Self { swarm, inbox, timer, timer_due, outgoing, company, holes, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, company, holes, recalls, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
             match outgoing.is_some() {
@@ -295,6 +304,7 @@ impl Node {
         };
         let saved = async { Some(Turn::Saved(company.saved().await)) };
         let hole = async { Some(Turn::Hole(holes.turn().await)) };
+        let hole = future::or(hole, async { Some(Turn::Recall(recalls.turn().await)) });
         #[cfg(feature = "stun")]
         let (outside, punches) = (&mut self.outside, &mut self.punches);
         #[cfg(feature = "stun")]
@@ -331,6 +341,7 @@ impl Node {
             .chain(self.company.next_due())
             .chain(self.relays.next_due())
             .chain(self.holes.next_due())
+            .chain(self.recalls.next_due(Instant::now()))
             .chain([self.expire_due])
             .min()
     }
@@ -342,6 +353,7 @@ impl Node {
         self.keep_company(now);
         self.keep_reservations(now);
         self.make_holes(now);
+        self.recall(now);
         self.retry_outgoing(now);
         self.announce(now);
         if now >= self.expire_due {

@@ -1,10 +1,11 @@
 //! What a room is made of: names, the signed [`envelope`] and its [`signature`], the [`clock`] that orders
-//! messages, the [`replay`] filter and the [`members`] that are there. All of it pure: no I/O, no swarm, `now`
-//! as an argument.
+//! messages, the [`replay`] filter, what was said of late ([`recall`]) and the [`members`] that are there. All of it
+//! pure: no I/O, no swarm, `now` as an argument.
 
 pub mod clock;
 pub mod envelope;
 pub mod members;
+pub mod recall;
 pub mod replay;
 pub mod signature;
 

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, home};
 use crate::lan::Lan;
-use crate::nat;
 use crate::node::{Node, PROMPTLY};
 use crate::program::{self, Carrier, Data, Key, Kind, Profile, Program, Setup};
 use crate::scratch::Scratch;
@@ -61,7 +60,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let obstacle = match () {
-        () if args.relay => nat::obstacle(),
+        () if args.relay => home::obstacle(),
         () if args.mdns => Lab::obstacle(),
         () => None,
     };

@@ -19,6 +19,10 @@
 //! Whatever becomes of the bench, the lab is taken down: by a janitor, a shell that reads a pipe of which the bench
 //! holds the other end, and acts when that closes.
 
+mod conntrack;
+pub(crate) mod home;
+pub(crate) mod kind;
+pub(crate) mod reflector;
 mod slow;
 
 use std::fs::File;
@@ -46,6 +50,7 @@ cat >/dev/null
 for space in $(ip netns list | cut -d' ' -f1 | grep "^$1-"); do
     ip netns pids "$space" | xargs -r kill -9
     ip netns del "$space"
+    rm -rf "/etc/netns/$space"
 done
 "#;
 
@@ -162,6 +167,30 @@ impl Lab {
         Ok((cable, ours.map(|(ip, _)| ip)))
     }
 
+    /// Both ends of an uplink get other addresses, in other networks: those of [`Lab::uplink`]. The old ones are
+    /// gone at once, and what is sent to them is lost.
+    pub(crate) fn renumber(&self, cable: &Cable, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<[IpAddr; 2]> {
+        let nets = [(IpAddr::V4(v4), 24), (IpAddr::V6(v6), 48)];
+        let ends = [(&cable.hub.space, &cable.port, 254), (&cable.host.space, &cable.interface, 1)];
+        for (space, interface, last) in ends {
+            ip(&[&format!("-n {space} addr flush dev {interface} scope global")])?;
+            for (net, len) in nets {
+                let nodad = if net.is_ipv6() { " nodad" } else { "" };
+                ip(&[&format!("-n {space} addr add {}/{len} dev {interface}{nodad}", nth(net, last))])?;
+            }
+        }
+        for (net, _) in nets {
+            let (space, router) = (&cable.host.space, nth(net, 254));
+            ip(&[&format!("-n {space} route replace default via {router} dev {}", cable.interface)])?;
+        }
+        Ok(nets.map(|(net, _)| nth(net, 1)))
+    }
+
+    /// A NAT forgets all connections, and with them all mappings.
+    pub(crate) fn forget_connections(&self, host: &Host) -> Result<()> {
+        self.on(host, conntrack::flush)
+    }
+
     /// A new segment: whoever is plugged in hears all of the others.
     pub(crate) fn bridge(&self, name: &str) -> Result<()> {
         // Without snooping: multicast reaches everybody, as over a simple switch.
@@ -243,6 +272,17 @@ impl Lab {
     /// The Internet sends what is for the network `net` over this uplink: `via` is its other end.
     pub(crate) fn route(&self, net: &str, cable: &Cable, via: IpAddr) -> Result<()> {
         ip(&[&format!("-n {} route add {net} via {via} dev {}", cable.hub.space, cable.port)])
+    }
+
+    /// What programs that are started on a host from now on know by name, until it is written anew: lines of
+    /// hosts(5). `ip netns exec` shows them this file in place of the machine's.
+    pub(crate) fn names(&self, host: &Host, lines: &str) -> Result<()> {
+        let dir = Path::new("/etc/netns").join(&host.space);
+        let file = dir.join("hosts");
+        // In place: who has it open, or mounted, shall see it.
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::write(&file, lines))
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Loads a set of nftables rules on a host.
@@ -349,14 +389,12 @@ impl Drop for Lab {
 
 impl Cable {
     /// Pulls the plug. The host keeps its addresses and routes, as a real one does.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn cut(&self) -> Result<()> {
         self.set("down")?;
         self.wait_until(false)
     }
 
     /// Puts it back in.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
     pub(crate) fn mend(&self) -> Result<()> {
         self.set("up")?;
         self.wait_until(true)

@@ -1,5 +1,7 @@
 //! Measures warren beside its peers. `bench/README.md` says what each command measures.
 
+mod faults;
+mod fixed_point;
 mod footprint;
 mod gossip;
 mod interop;
@@ -16,6 +18,7 @@ mod relay_load;
 mod relay_siege;
 mod rooms;
 mod scratch;
+mod story;
 mod table;
 mod tally;
 mod transport;
@@ -34,6 +37,7 @@ struct Args {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 enum Command {
+    Faults(faults::Args),
     Gossip(gossip::Args),
     Footprint(footprint::Args),
     Interop(interop::Args),
@@ -48,6 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.command {
+        Command::Faults(args) => faults::run(args),
         Command::Gossip(args) => gossip::run(args),
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),

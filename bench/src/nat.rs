@@ -16,16 +16,11 @@
 //! of the kinds `public` and `ipv6-firewall` have IPv6. Before any experiment a plain UDP reflector, which has two
 //! addresses, checks that each NAT does what its name says.
 
-pub(crate) mod home;
 pub(crate) mod kinds;
-mod reflector;
 mod report;
-mod story;
 mod trial;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -33,10 +28,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use argh::FromArgs;
 
-use self::home::{Home, INTERFACE};
-use self::kinds::{Expected, KINDS, Kind, QUICK, expected};
+use self::kinds::{Expected, QUICK, expected};
 use self::trial::{Trial, World};
 use crate::lab::Lab;
+use crate::lab::kind::{KINDS, Kind};
+use crate::lab::{home, reflector};
 use crate::program::{self, Data, Profile};
 use crate::scratch::Scratch;
 
@@ -77,9 +73,6 @@ pub(crate) struct Args {
     warren: Option<PathBuf>,
 }
 
-/// Networks of the homes that are only looked at.
-const VERIFIED: u16 = 60_000;
-
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut pairs = match args.kinds[..] {
         [] if args.quick => QUICK.to_vec(),
@@ -93,7 +86,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         (1..=10_000).contains(&meetings),
         "--trials is 1 at least, and all meetings together 10000 at most"
     );
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = home::obstacle() {
         println!("skipped: {obstacle}");
         return Ok(());
     }
@@ -108,7 +101,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     println!("nat: {} pairs, {} meetings of each, {} at once; {delay}", pairs.len(), args.trials, args.jobs);
     let used = KINDS.into_iter().filter(|kind| pairs.iter().any(|(a, b)| a == kind || b == kind));
-    verify(&lab, used)?;
+    reflector::verify(&lab, &used.collect::<Vec<_>>(), false)?;
     let settle = Duration::from_secs(args.settle);
     let world = World { lab: &lab, warren: &warren, scratch: &scratch, logs: args.logs.as_deref(), settle };
     let start = Instant::now();
@@ -122,48 +115,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let failures = report::print(&pairs, &trials);
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
-}
-
-/// Why there can be no lab of NATs here.
-pub(crate) fn obstacle() -> Option<String> {
-    Lab::obstacle().or_else(|| {
-        let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        (!nft.is_ok_and(|status| status.success()))
-            .then(|| "NATs need the command `nft`, of nftables".to_owned())
-    })
-}
-
-/// Makes a home of each of these kinds, and fails if one is not what its name says.
-pub(crate) fn verify(lab: &Lab, kinds: impl Iterator<Item = Kind>) -> Result<()> {
-    let reflector = lab.host("reflector")?;
-    let (v4, v6) = home::networks(VERIFIED);
-    let (_, [first_v4, first_v6]) = lab.uplink(&reflector, INTERFACE, v4, v6)?;
-    let second = |first: IpAddr| match first {
-        IpAddr::V4(ip) => IpAddr::from((ip.to_bits() + 10).to_be_bytes()),
-        IpAddr::V6(ip) => IpAddr::from((ip.to_bits() + 10).to_be_bytes()),
-    };
-    let addrs = [first_v4, first_v6].map(|first| [first, second(first)]);
-    let lines = addrs.map(|[_, second]| {
-        let rest = if second.is_ipv6() { "/48 dev eth0 nodad" } else { "/24 dev eth0" };
-        format!("addr add {second}{rest}")
-    });
-    lab.ip(&reflector, &[&lines[0], &lines[1]])?;
-    let check = |kind: Kind, number: u16| -> Result<()> {
-        let home = Home::new(lab, kind, &format!("v{number}"), VERIFIED + number)?;
-        reflector::verify(lab, &home, &reflector, addrs)?;
-        home.remove(lab)
-    };
-    let check = &check;
-    std::thread::scope(|scope| {
-        let checks: Vec<_> =
-            kinds.zip(1..).map(|(kind, number)| scope.spawn(move || check(kind, number))).collect();
-        let count = checks.len();
-        for check in checks {
-            check.join().map_err(|_| anyhow!("a check panicked"))??;
-        }
-        println!("{count} kinds of homes behave as their names say");
-        lab.remove(&reflector)
-    })
 }
 
 /// Has all of them meet, some at once.

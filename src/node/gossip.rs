@@ -66,7 +66,7 @@ impl Node {
         for peer in &there {
             members.subscribed(*peer, now);
         }
-        self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now) });
+        self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now), joined: now });
         self.order.push(room.clone());
         self.seek_room(&room, now);
         for peer in there {
@@ -123,7 +123,10 @@ impl Node {
     pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let acceptance = if self.plain { self.hear_plain(message) } else { self.hear(message) };
+                let acceptance = match self.plain {
+                    true => self.hear_plain(message),
+                    false => self.hear(message, propagation_source),
+                };
                 if matches!(acceptance, MessageAcceptance::Reject) {
                     log::debug!("{propagation_source} passed on a bad message");
                 }
@@ -180,7 +183,8 @@ impl Node {
         }
     }
 
-    /// A neighbour is gone. Where it was the only one, nobody else could tell us of it: it left those rooms.
+    /// The connection to a neighbour is gone. Where it was the only one, nobody else could tell us of it, so it counts
+    /// as gone; but it did not say goodbye, and stays somebody to dial.
     pub(super) fn neighbour_gone(&mut self, peer: &PeerId) {
         let mut left = Vec::new();
         for (room, state) in &mut self.rooms {
@@ -190,7 +194,7 @@ impl Node {
             }
         }
         for room in left {
-            self.member_left(room, *peer);
+            self.member_lost(room, *peer);
         }
     }
 
@@ -280,14 +284,26 @@ impl Node {
             }
         };
         let id = message_id(&data);
+        let said = (!self.plain && body.is_said()).then(|| data.clone());
         self.swarm.behaviour_mut().gossip.publish(topic(room), data)?;
+        if let Some(data) = said {
+            self.recalls.recent.note(room, &id, &data, Instant::now());
+        }
         Ok(id)
     }
 
-    /// Judges a message of a warren room, and shows it if it is good.
-    fn hear(&mut self, message: gossipsub::Message) -> MessageAcceptance {
+    fn hear(&mut self, message: gossipsub::Message, from: PeerId) -> MessageAcceptance {
+        match self.room_of(&message.topic) {
+            Some(room) => self.hear_in(room, &message.data, Some(from)),
+            None => MessageAcceptance::Ignore,
+        }
+    }
+
+    /// Judges what may be a message of a warren room, and shows it if it is good. `from`: who handed it to us just
+    /// now, if it is not from somebody's memory.
+    pub(super) fn hear_in(&mut self, room: Room, data: &[u8], from: Option<PeerId>) -> MessageAcceptance {
         let stats = &mut self.stats;
-        let envelope = match envelope::open(&message.data) {
+        let envelope = match envelope::open(data) {
             Ok(envelope) => envelope,
             Err(error) => {
                 let (counter, acceptance) = match error {
@@ -302,15 +318,18 @@ impl Node {
                 return acceptance;
             }
         };
-        let Some(room) = self.room_of(&message.topic) else { return MessageAcceptance::Ignore };
         if envelope.room != room {
             self.stats.malformed = self.stats.malformed.wrapping_add(1);
             return MessageAcceptance::Reject;
         }
-        let verdict = self.judge_time(&envelope);
+        let verdict = self.judge_time(&envelope, from == Some(envelope.author));
         let counter = match verdict {
             Verdict::Fresh => {
-                self.show(room, envelope, message_id(&message.data));
+                let id = message_id(data);
+                if envelope.body.is_said() {
+                    self.recalls.recent.note(&room, &id, data, Instant::now());
+                }
+                self.show(room, envelope, id);
                 return MessageAcceptance::Accept;
             }
             Verdict::Duplicate => &mut self.stats.duplicate,
@@ -321,14 +340,17 @@ impl Node {
     }
 
     /// Whether a message whose signature holds is new; moves the clock along.
-    fn judge_time(&mut self, envelope: &Envelope) -> Verdict {
+    fn judge_time(&mut self, envelope: &Envelope, is_live: bool) -> Verdict {
         if envelope.author == *self.swarm.local_peer_id() {
             return Verdict::Duplicate;
         }
         let wall = SystemTime::now();
-        let before = self.clock.now(wall);
-        let verdict = self.replay.check(envelope.author, envelope.time, before);
-        let now = Instant::now();
+        let (before, now) = (self.clock.now(wall), Instant::now());
+        if is_live {
+            self.clock.told(envelope.time, now);
+        }
+        let room = self.clock.room(wall, now);
+        let verdict = self.replay.check(envelope.author, envelope.time, room, is_live);
         match verdict {
             Verdict::Fresh => {
                 self.clock.follow(envelope.time, wall);
@@ -415,6 +437,7 @@ impl Node {
             // A neighbour is told at once: nobody else may be there to do it.
             state.announcer.answer(now, Duration::ZERO);
             self.neighbour_in(&room, peer, now);
+            self.ask_neighbour(peer, now);
         }
         if self.order.first() == Some(&room) {
             for text in std::mem::take(&mut self.publish) {
@@ -440,11 +463,18 @@ impl Node {
         self.feed.publish(event);
     }
 
+    /// It said so.
     fn member_left(&mut self, room: Room, peer: PeerId) {
+        if self.rooms.get(&room).is_some_and(|state| state.members.member(&peer).is_some()) {
+            self.company.wishes.gone(&room, &peer);
+            self.member_lost(room, peer);
+        }
+    }
+
+    fn member_lost(&mut self, room: Room, peer: PeerId) {
         let Some(state) = self.rooms.get_mut(&room) else { return };
         let nick = state.members.member(&peer).and_then(|member| member.nick.clone());
         if state.members.left(&peer) {
-            self.company.wishes.gone(&room, &peer);
             self.feed.publish(Event::MemberLeft { room, peer, nick });
         }
     }
@@ -464,6 +494,6 @@ impl Node {
 }
 
 /// A room's gossipsub topic has the room's name.
-fn topic(room: &Room) -> IdentTopic {
+pub(super) fn topic(room: &Room) -> IdentTopic {
     IdentTopic::new(room.as_str())
 }

@@ -24,7 +24,7 @@ use super::{
     behaviour::{AGENT, BehaviourEvent},
     company::Way,
     crowd::{Link, Worth},
-    dial_trouble, jitter, peers,
+    dial_trouble, jitter, peers, recall,
 };
 use crate::{config, discovery::scope, limits};
 
@@ -50,6 +50,10 @@ struct Peer {
     connections: HashMap<ConnectionId, Multiaddr>,
     inbound: bool,
     since: Instant,
+    /// When the latest of its connections did.
+    latest: Instant,
+    /// It can be asked for what was lost on a connection.
+    recalls: bool,
     /// Where we reached it, the last time that we dialled.
     dialled: Option<Multiaddr>,
     /// A face asked for it.
@@ -241,23 +245,30 @@ impl Node {
         }
     }
 
-    /// Closes connections that a peer has beside a better one, when no message has come or gone for a while:
-    /// what is under way on a connection that closes is lost, and gossip does not always bring it again. A
-    /// node that is never quiet keeps them, which costs some memory and no message.
+    /// Closes connections that a peer has beside a better one. What is under way on a connection that closes is lost,
+    /// and gossip does not always bring it again. So the peer is asked for it ([`super::recall`]); where it cannot be,
+    /// as it is no warren, this waits until no message has come or gone for a while, and a node that is never quiet
+    /// keeps both.
     pub(super) fn close_surplus(&mut self, now: Instant) {
         let Some(surplus) = self.links.surplus.as_mut().filter(|surplus| surplus.due <= now) else { return };
         let messages = Some((self.stats.sent, self.stats.delivered));
-        if surplus.messages != messages {
-            *surplus = Surplus { due: now + limits::SURPLUS_QUIET, messages };
-            return;
-        }
-        self.links.surplus = None;
-        let local = *self.swarm.local_peer_id();
+        let is_quiet = surplus.messages == messages;
+        *surplus = Surplus { due: now + limits::SURPLUS_QUIET, messages };
+        let (mut is_left, local) = (false, *self.swarm.local_peer_id());
         for (peer, link) in self.links.peers.iter().filter(|(peer, _)| local > **peer) {
-            for id in link.surplus() {
+            let surplus = link.surplus();
+            let is_settled = now >= link.latest + limits::SURPLUS_GRACE;
+            if !is_settled || !(is_quiet || link.recalls) {
+                is_left |= !surplus.is_empty();
+                continue;
+            }
+            for id in surplus {
                 log::debug!("closing the second connection to {peer}");
                 self.swarm.close_connection(id);
             }
+        }
+        if !is_left {
+            self.links.surplus = None;
         }
     }
 
@@ -288,6 +299,7 @@ impl Node {
             // It is the peer's own word, so it is cut to a line's length here and escaped where it is shown.
             let agent: String = info.agent_version.chars().take(64).collect();
             let before = peer.agent.replace(agent.clone());
+            peer.recalls = info.protocols.contains(&recall::PROTOCOL);
             if peer.tells_lives() && before.is_some_and(|before| before != agent) {
                 return self.begin_anew(peer_id, "it was started again");
             }
@@ -331,6 +343,8 @@ impl Node {
             connections: HashMap::new(),
             inbound,
             since: now,
+            latest: now,
+            recalls: false,
             dialled: None,
             is_wanted,
             rtt: None,
@@ -341,6 +355,7 @@ impl Node {
             && now.duration_since(link.since) >= limits::SECOND_LIFE
             && !link.connections.values().chain([&addr]).any(scope::is_circuit);
         link.connections.insert(id, addr.clone());
+        link.latest = now;
         link.is_wanted |= is_wanted;
         if !inbound {
             link.dialled = Some(addr.clone());
@@ -389,6 +404,7 @@ impl Node {
             let was_relayed = self.links.is_relayed(&peer);
             let closed = self.links.peers.get_mut(&peer).and_then(|link| link.connections.remove(&id));
             self.rouse(peer);
+            self.may_have_missed(peer, true, Instant::now());
             // A warren says itself whether it is the same as before. And what ends with a relay says nothing of the peer.
             let died = died && closed.is_some_and(|addr| !scope::is_circuit(&addr));
             if died && !self.links.tells_lives(&peer) {
@@ -404,6 +420,7 @@ impl Node {
         log::info!("disconnected from {peer}: {cause}");
         self.links.peers.remove(&peer);
         let now = Instant::now();
+        self.may_have_missed(peer, false, now);
         self.neighbour_gone(&peer);
         self.bootstraps.disconnected(peer, now, jitter());
         self.parted(peer, now);

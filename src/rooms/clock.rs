@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::limits;
@@ -20,6 +20,8 @@ pub struct Timestamp(u64);
 pub struct Clock {
     /// The latest timestamp given out or followed.
     latest: Timestamp,
+    /// What neighbours say of themselves: the latest time among them, and when that was.
+    neighbours: Option<(Timestamp, Instant)>,
 }
 
 /// No wall clock of a machine that runs this program can be before this (2025-01-01), so one that is has
@@ -47,6 +49,16 @@ impl Timestamp {
         self.0 >> 16
     }
 
+    /// This timestamp, `by` later.
+    pub fn ahead(self, by: Duration) -> Self {
+        Self(self.0.saturating_add((by.as_millis() as u64) << 16))
+    }
+
+    /// The last timestamp before this one.
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// This timestamp, `by` earlier.
     pub fn back(self, by: Duration) -> Self {
         Self(self.0.saturating_sub((by.as_millis() as u64) << 16))
@@ -62,7 +74,7 @@ impl fmt::Display for Timestamp {
 impl Clock {
     /// A clock that starts at `wall`.
     pub fn new(wall: SystemTime) -> Self {
-        Self { latest: Timestamp::from_ms(ms(wall)) }
+        Self { latest: Timestamp::from_ms(ms(wall)), neighbours: None }
     }
 
     /// The next timestamp: later than all before it, and not behind `wall`.
@@ -75,6 +87,23 @@ impl Clock {
     /// What the clock would say now, without moving it.
     pub fn now(&self, wall: SystemTime) -> Timestamp {
         self.latest.max(Timestamp::from_ms(ms(wall)))
+    }
+
+    /// A neighbour says what time it is: it made this timestamp and handed it to us just now.
+    pub fn told(&mut self, time: Timestamp, now: Instant) {
+        self.neighbours = Some((time.max(self.neighbours_at(now).unwrap_or_default()), now));
+    }
+
+    /// The time of the room, against which what others hand on is judged: our own, unless all neighbours are behind
+    /// it. Then it is most likely ours that is wrong: with a clock that is years ahead, everything would be old.
+    pub fn room(&self, wall: SystemTime, now: Instant) -> Timestamp {
+        let own = self.now(wall);
+        self.neighbours_at(now).map_or(own, |theirs| theirs.min(own))
+    }
+
+    /// The latest of the neighbours' clocks.
+    fn neighbours_at(&self, now: Instant) -> Option<Timestamp> {
+        self.neighbours.map(|(time, told)| time.ahead(now.saturating_duration_since(told)))
     }
 
     /// Follows the clock of another node, unless it is further ahead of a plausible wall clock than
@@ -126,6 +155,24 @@ mod tests {
         assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 1);
         clock.follow(Timestamp::from_ms(NOON + 60_000), at(NOON));
         assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 60_000);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_of_all_neighbours_does_not_make_them_old() {
+        let (mut clock, now, hour) = (Clock::new(at(10 * NOON)), Instant::now(), Duration::from_secs(3600));
+        assert_eq!(clock.room(at(10 * NOON), now).ms(), 10 * NOON);
+        clock.told(Timestamp::from_ms(NOON), now);
+        assert_eq!(clock.room(at(10 * NOON), now).ms(), NOON);
+        assert_eq!(clock.room(at(10 * NOON), now + hour).ms(), NOON + 3_600_000, "it goes on");
+        clock.told(Timestamp::from_ms(NOON), now + hour);
+        assert_eq!(clock.room(at(10 * NOON), now + hour).ms(), NOON + 3_600_000, "the latest of them counts");
+        clock.told(Timestamp::from_ms(20 * NOON), now + hour);
+        assert_eq!(
+            clock.room(at(10 * NOON), now + hour).ms(),
+            10 * NOON,
+            "nobody carries us into the future"
+        );
+        assert_eq!(clock.tick(at(10 * NOON)).ms(), 10 * NOON);
     }
 
     #[test]

@@ -67,6 +67,13 @@ pub enum Body {
     Unknown(u32),
 }
 
+impl Body {
+    /// Whether it is somebody's words, rather than news of who is there.
+    pub fn is_said(&self) -> bool {
+        matches!(self, Body::Text(_) | Body::Action(_))
+    }
+}
+
 /// Why data is no envelope.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {

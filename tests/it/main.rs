@@ -10,6 +10,7 @@ mod links;
 mod net;
 #[cfg(feature = "quic")]
 mod quic;
+mod recall;
 mod repl;
 mod tidy;
 mod usage;

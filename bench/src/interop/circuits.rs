@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::pair::{Change, Pair};
+use crate::lab::home::{self, Home, INTERFACE};
+use crate::lab::kind::Kind::{self, PortRestricted, SymmetricRandom};
+use crate::lab::reflector;
 use crate::lab::{Host, Lab};
-use crate::nat;
-use crate::nat::home::{self, Home, INTERFACE};
-use crate::nat::kinds::Kind::{self, PortRestricted, SymmetricRandom};
 use crate::node::{Node, PROMPTLY};
 use crate::program::{self, Carrier, Program};
 use crate::scratch::Scratch;
@@ -77,7 +77,7 @@ pub(super) fn run(peer: &Program, warren: &Program, scratch: &Scratch, logs: Opt
     if let Err(e) = lab.slow_down(DELAY) {
         println!("      without delay, as it cannot be made: {e:#}");
     }
-    nat::verify(&lab, [PortRestricted, SymmetricRandom].into_iter())?;
+    reflector::verify(&lab, &[PortRestricted, SymmetricRandom], false)?;
     let meetings = meetings(peer, warren);
     let world = World { lab: &lab, scratch, logs };
     let (next, failures, lines) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(()));

@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::kinds::{Expected, KINDS, Kind, expected};
+use super::kinds::{Expected, expected};
 use super::trial::{Outcome, Trial};
+use crate::lab::kind::{KINDS, Kind};
 use crate::table::{Limit, Table, aim, median};
 
 /// Aims for pairs that need no more than a punch. Unit: seconds from the first connection to the direct one.

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::home::{self, Home, INTERFACE};
-use super::kinds::{Expected, Kind, expected};
-use super::story::Story;
+use super::kinds::{Expected, expected};
+use crate::fixed_point;
+use crate::lab::home::{self, Home, INTERFACE};
+use crate::lab::kind::Kind;
 use crate::lab::{Host, Lab};
-use crate::node::{Event, Node, PROMPTLY};
+use crate::node::{Node, PROMPTLY};
 use crate::program::Program;
 use crate::scratch::Scratch;
+use crate::story::Story;
 
 /// Where the relay listens.
 const PORT: u16 = 4001;
@@ -155,29 +157,23 @@ impl World<'_> {
         done
     }
 
-    fn start_relay(&self, host: &Host, number: usize) -> Result<(Node, String)> {
+    fn start_relay(&self, host: &Host, number: usize) -> Result<(Node, [String; 2])> {
         let mut command = self.lab.command(host, &self.warren.path);
         let name = format!("{number}r");
         let verbose = self.logs.is_some();
         self.warren.fixed_point(&mut command, PORT, 1000, &self.scratch.state_dir(&name)?, verbose);
         let mut relay = Node::start_logged("the relay", command, None, self.log(&name)?)?;
-        // Of its two addresses and carriers: nobody knows what a home lets through.
-        let wanted = |event: &Event, carrier: &str| {
-            let addr = event.str("addr");
-            event.is("listening") && addr.starts_with("/ip4/11.") && addr.contains(carrier)
-        };
-        let udp = relay.wait("a QUIC address", PROMPTLY, |event| wanted(event, "/udp/"))?;
-        let tcp = relay.wait("a TCP address", PROMPTLY, |event| wanted(event, "/tcp/"))?;
-        Ok((relay, format!("{} {}", udp.str("addr"), tcp.str("addr"))))
+        let addrs = fixed_point::addresses(&mut relay)?;
+        Ok((relay, addrs))
     }
 
-    fn start(&self, home: Home, number: usize, seed: u64, bootstrap: &str) -> Result<Side> {
+    fn start(&self, home: Home, number: usize, seed: u64, bootstrap: &[String]) -> Result<Side> {
         let mut command = self.lab.command(&home.host, &self.warren.path);
         let name = format!("{number}-{}-{seed}", home.kind);
         let verbose = self.logs.is_some();
         self.warren.member(&mut command, "nat", seed, &self.scratch.state_dir(&name)?, verbose);
         command.arg("--no-mdns");
-        for addr in bootstrap.split(' ') {
+        for addr in bootstrap {
             command.args(["--bootstrap", addr]);
         }
         let story = Story::default();

@@ -1,11 +1,12 @@
 //! A home: a node's host, and the gateways between it and the Internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use super::kinds::Kind;
-use crate::lab::{Host, Lab};
+use super::kind::Kind;
+use super::{Cable, Host, Lab};
 
 /// The node's interface in every home.
 pub(crate) const INTERFACE: &str = "eth0";
@@ -16,8 +17,19 @@ pub(crate) struct Home {
     pub(crate) host: Host,
     /// From the inside out.
     gateways: Vec<Host>,
+    /// The outermost gateway's, or the node's own.
+    pub(crate) uplink: Cable,
     /// Where the node is seen from the outside.
     pub(crate) public: [IpAddr; 2],
+}
+
+/// Why there can be no homes on this machine.
+pub(crate) fn obstacle() -> Option<String> {
+    Lab::obstacle().or_else(|| {
+        let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        (!nft.is_ok_and(|status| status.success()))
+            .then(|| "NATs need the command `nft`, of nftables".to_owned())
+    })
 }
 
 impl Home {
@@ -26,8 +38,8 @@ impl Home {
         let host = lab.host(name)?;
         let (v4, v6) = networks(number);
         if kind == Kind::Public {
-            let (_, public) = lab.uplink(&host, INTERFACE, v4, v6)?;
-            return Ok(Home { kind, host, gateways: Vec::new(), public });
+            let (uplink, public) = lab.uplink(&host, INTERFACE, v4, v6)?;
+            return Ok(Home { kind, host, gateways: Vec::new(), uplink, public });
         }
         let gateway = lab.host(&format!("{name}-gw"))?;
         let outside = match kind {
@@ -58,7 +70,35 @@ impl Home {
             lab.shell(gateway, FORWARD)?;
             lab.nft(gateway, &rules(kind))?;
         }
-        Ok(Home { kind, host, gateways, public })
+        Ok(Home { kind, host, gateways, uplink, public })
+    }
+
+    /// Its NATs have been started again: all mappings are gone, and the next ones have other ports, where the kind
+    /// leaves ports as they are otherwise.
+    pub(crate) fn reboot(&self, lab: &Lab) -> Result<()> {
+        for gateway in &self.gateways {
+            lab.nft(gateway, &format!("flush ruleset\n{}", rules(self.kind).replace(STABLE, MOVED)))?;
+            lab.forget_connections(gateway)?;
+        }
+        Ok(())
+    }
+
+    /// The provider gives it other addresses: those of the networks of this number.
+    pub(crate) fn renumber(&mut self, lab: &Lab, number: u16) -> Result<()> {
+        let (v4, v6) = networks(number);
+        self.public = lab.renumber(&self.uplink, v4, v6)?;
+        Ok(())
+    }
+
+    /// The node's interface goes down, and with it all its routes.
+    pub(crate) fn down(&self, lab: &Lab) -> Result<()> {
+        lab.ip(&self.host, &[&format!("link set {INTERFACE} down")])
+    }
+
+    /// It comes up, and gets its route again. Only a home behind a NAT has one that is known here.
+    pub(crate) fn up(&self, lab: &Lab) -> Result<()> {
+        ensure!(!self.gateways.is_empty(), "{} has no router of its own", self.kind);
+        lab.ip(&self.host, &[&format!("link set {INTERFACE} up"), "route replace default via 192.168.1.1"])
     }
 
     /// Nothing goes to this address or comes from there until [`Home::open`].
@@ -110,10 +150,16 @@ const RESTRICTED: &str = r#"
 /// Ports stay what they are, as long as that is possible. An empty prerouting chain has answers found.
 const CONE: &str = r#"
     chain out { type nat hook postrouting priority srcnat
+        oifname "wan" meta l4proto { tcp, udp } masquerade
         oifname "wan" masquerade
     }
     chain in { type nat hook prerouting priority dstnat; }
 "#;
+
+/// What a cone does with ports, and what it does once it has been rebooted: ports that the kernel gives to no socket,
+/// so it keeps none. Still each inside port has one outside.
+const STABLE: &str = "meta l4proto { tcp, udp } masquerade\n";
+const MOVED: &str = "meta l4proto { tcp, udp } masquerade to :10000-19999\n";
 
 /// What is sent to a port that the inside has used is for whoever used it.
 const FULL_CONE: &str = r#"

@@ -9,17 +9,17 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use super::home::Home;
-use super::kinds::Kind;
-use crate::lab::{Host, Lab};
+use super::home::{self, Home, INTERFACE};
+use super::kind::Kind;
+use super::{Host, Lab};
 
 /// A packet that has not come after so long does not come: several times the way there. Unit: time.
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// Two addresses of one family, two ports of each: `[address][port]`.
-pub(crate) struct Reflector {
+struct Reflector {
     sockets: [[UdpSocket; 2]; 2],
 }
 
@@ -53,8 +53,49 @@ enum Filtering {
     Blocked,
 }
 
+/// Networks of the homes that are only looked at.
+const VERIFIED: u16 = 60_000;
+
+/// Makes a home of each of these kinds, and fails if one is not what its name says. `reboots`: also after its NATs
+/// have been started again, when nothing of before may get in.
+pub(crate) fn verify(lab: &Lab, kinds: &[Kind], reboots: bool) -> Result<()> {
+    let host = lab.host("reflector")?;
+    let (v4, v6) = home::networks(VERIFIED);
+    let (_, [first_v4, first_v6]) = lab.uplink(&host, INTERFACE, v4, v6)?;
+    let second = |first: IpAddr| match first {
+        IpAddr::V4(ip) => IpAddr::from((ip.to_bits() + 10).to_be_bytes()),
+        IpAddr::V6(ip) => IpAddr::from((ip.to_bits() + 10).to_be_bytes()),
+    };
+    let addrs = [first_v4, first_v6].map(|first| [first, second(first)]);
+    let lines = addrs.map(|[_, second]| {
+        let rest = if second.is_ipv6() { "/48 dev eth0 nodad" } else { "/24 dev eth0" };
+        format!("addr add {second}{rest}")
+    });
+    lab.ip(&host, &[&lines[0], &lines[1]])?;
+    let check = |kind: Kind, number: u16| -> Result<()> {
+        let home = Home::new(lab, kind, &format!("v{number}"), VERIFIED + number)?;
+        compare(lab, &home, &host, addrs)?;
+        if reboots && kind != Kind::Public {
+            Reflector::new(lab, &host, addrs[0])?.watch_reboot(lab, &home)?;
+            compare(lab, &home, &host, addrs)?;
+        }
+        home.remove(lab)
+    };
+    let check = &check;
+    std::thread::scope(|scope| {
+        let checks: Vec<_> =
+            kinds.iter().zip(1..).map(|(kind, number)| scope.spawn(move || check(*kind, number))).collect();
+        let count = checks.len();
+        for check in checks {
+            check.join().map_err(|_| anyhow!("a check panicked"))??;
+        }
+        println!("{count} kinds of homes behave as their names say");
+        lab.remove(&host)
+    })
+}
+
 /// Compares a home with its name.
-pub(crate) fn verify(lab: &Lab, home: &Home, reflector: &Host, addrs: [[IpAddr; 2]; 2]) -> Result<()> {
+fn compare(lab: &Lab, home: &Home, reflector: &Host, addrs: [[IpAddr; 2]; 2]) -> Result<()> {
     let [v4, v6] = addrs;
     let found = Reflector::new(lab, reflector, v4)?.look(lab, home)?;
     let wanted = wanted(home.kind);
@@ -96,6 +137,27 @@ impl Reflector {
         };
         let [first, second] = lab.on(&home.host, || Ok([bind(any)?, bind(any)?]))?;
         Ok(Found { mapping: self.mapping(home, &first)?, filtering: self.filtering(&second)? })
+    }
+
+    /// Reboots the NATs of a home: the way in must be closed then, and the next one another.
+    fn watch_reboot(&self, lab: &Lab, home: &Home) -> Result<()> {
+        let [[reflector, _], _] = &self.sockets;
+        let socket = lab.on(&home.host, || bind(IpAddr::from([0, 0, 0, 0])))?;
+        let call = || -> Result<SocketAddr> {
+            socket.send_to(b"here I am", reflector.local_addr()?)?;
+            heard(reflector)?.context("nothing gets out")
+        };
+        let answer = |to: SocketAddr| -> Result<bool> {
+            reflector.send_to(b"there you are", to)?;
+            Ok(heard(&socket)?.is_some())
+        };
+        let before = call()?;
+        ensure!(answer(before)?, "{}: answers do not get in", home.kind);
+        home.reboot(lab)?;
+        ensure!(!answer(before)?, "{}: {before} still leads in after a reboot", home.kind);
+        let after = call()?;
+        ensure!(before != after && answer(after)?, "{}: from {before} to {after} by a reboot", home.kind);
+        Ok(())
     }
 
     fn mapping(&self, home: &Home, socket: &UdpSocket) -> Result<Mapping> {
