@@ -1,6 +1,8 @@
 //! The node: one loop that owns everything. It waits, handles exactly one thing, and waits again.
 
 pub mod api;
+#[cfg(feature = "autonat")]
+mod autonat;
 mod behaviour;
 mod company;
 pub mod crowd;
@@ -82,6 +84,8 @@ pub struct Node {
     company: Company,
     relays: Relays,
     holes: Holes,
+    #[cfg(feature = "autonat")]
+    autonat: autonat::AutoNat,
     #[cfg(feature = "stun")]
     outside: Outside,
     #[cfg(feature = "stun")]
@@ -139,6 +143,8 @@ enum Turn {
     Request(Request),
     Saved(io::Result<()>),
     Hole(holes::Turn),
+    #[cfg(feature = "autonat")]
+    AutoNat(Box<autonat::Turn>),
     #[cfg(feature = "stun")]
     Stun(stun::driver::Event),
     #[cfg(feature = "stun")]
@@ -167,6 +173,9 @@ impl Node {
         let streams = libp2p_stream::Behaviour::new();
         let holes =
             Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "autonat")]
+        let autonat = autonat::AutoNat::new(config, streams.new_control())
+            .ok_or_else(|| StartError::Gossip("no streams".into()))?;
         #[cfg(feature = "stun")]
         let punches = Punches::new(streams.new_control(), knock)
             .ok_or_else(|| StartError::Gossip("no streams".into()))?;
@@ -196,6 +205,8 @@ impl Node {
             company: Company::new(config, peer, now),
             relays: Relays::new(config.relays.iter().cloned(), now),
             holes,
+            #[cfg(feature = "autonat")]
+            autonat,
             #[cfg(feature = "stun")]
             outside,
             #[cfg(feature = "stun")]
@@ -242,6 +253,8 @@ impl Node {
                 }
                 Some(Turn::Saved(result)) => self.on_saved(result),
                 Some(Turn::Hole(turn)) => self.on_hole(turn),
+                #[cfg(feature = "autonat")]
+                Some(Turn::AutoNat(turn)) => self.on_autonat(*turn),
                 #[cfg(feature = "stun")]
                 Some(Turn::Stun(event)) => self.on_stun(event),
                 #[cfg(feature = "stun")]
@@ -281,6 +294,10 @@ impl Node {
         };
         let saved = async { Some(Turn::Saved(company.saved().await)) };
         let hole = async { Some(Turn::Hole(holes.turn().await)) };
+        #[cfg(feature = "autonat")]
+        let autonat = &mut self.autonat;
+        #[cfg(feature = "autonat")]
+        let hole = future::or(hole, async { Some(Turn::AutoNat(Box::new(autonat.turn().await))) });
         #[cfg(feature = "stun")]
         let (outside, punches) = (&mut self.outside, &mut self.punches);
         #[cfg(feature = "stun")]
@@ -303,15 +320,17 @@ impl Node {
     fn next_due(&self) -> Option<Instant> {
         let announcements = self.rooms.values().filter(|_| !self.plain).map(|room| room.announcer.due());
         let retry = self.outgoing.as_ref().map(Outgoing::due);
-        announcements
+        let all = announcements
             .chain(retry)
             .chain(self.bootstraps.next_due())
             .chain(self.links.next_due())
             .chain(self.company.next_due())
             .chain(self.relays.next_due())
             .chain(self.holes.next_due())
-            .chain([self.expire_due])
-            .min()
+            .chain([self.expire_due]);
+        #[cfg(feature = "autonat")]
+        let all = all.chain(self.autonat.next_due());
+        all.min()
     }
 
     fn start_what_is_due(&mut self) {
@@ -319,6 +338,8 @@ impl Node {
         self.dial_bootstraps(now);
         self.close_surplus(now);
         self.keep_company(now);
+        #[cfg(feature = "autonat")]
+        self.keep_reachable(now);
         self.keep_reservations(now);
         self.make_holes(now);
         self.retry_outgoing(now);

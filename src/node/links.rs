@@ -83,7 +83,7 @@ impl Links {
     }
 
     /// Where those peers that are meant are connected.
-    #[cfg(feature = "stun")]
+    #[cfg(any(feature = "autonat", feature = "stun"))]
     pub(super) fn addresses(&self, meant: impl Fn(&PeerId) -> bool) -> impl Iterator<Item = &Multiaddr> {
         let meant = self.peers.iter().filter(move |(peer, _)| meant(peer));
         meant.flat_map(|(_, link)| link.connections.values())
@@ -333,7 +333,13 @@ impl Node {
             rtt: None,
             agent: None,
         });
+        // Who dials us because we asked for it has not lost anything.
+        #[cfg(feature = "autonat")]
+        let is_asked_for = inbound && self.autonat.came_in(peer, &addr);
+        #[cfg(not(feature = "autonat"))]
+        let is_asked_for = false;
         let is_second_life = inbound
+            && !is_asked_for
             && !link.tells_lives()
             && now.duration_since(link.since) >= limits::SECOND_LIFE
             && !link.connections.values().chain([&addr]).any(scope::is_circuit);
@@ -353,7 +359,7 @@ impl Node {
         let way = match inbound {
             false => Way::Out(&addr),
             // Who comes through a relay, or through a hole that we made, could not dial us.
-            true if is_relayed || was_relayed => Way::Helped,
+            true if is_relayed || was_relayed || is_asked_for => Way::Helped,
             true => Way::In,
         };
         self.met(peer, id, way, now);
@@ -402,6 +408,8 @@ impl Node {
         self.links.peers.remove(&peer);
         let now = Instant::now();
         self.neighbour_gone(&peer);
+        #[cfg(feature = "autonat")]
+        self.autonat.gone(&peer);
         self.bootstraps.disconnected(peer, now, jitter());
         self.parted(peer, now);
         self.path_closed(peer, now);
