@@ -3,7 +3,7 @@
 //! What others can dial is published, and what they cannot is not ([`Node::own_addresses`]). A node that everybody can
 //! dial needs no place at a relay and serves the DHT; before anybody has said anything all is as without this.
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use async_channel::{Receiver, Sender};
 use futures::StreamExt;
@@ -50,6 +50,7 @@ pub(super) struct AutoNat {
     told: Vec<Multiaddr>,
     /// Those that were found good and are published.
     confirmed: Vec<Multiaddr>,
+    listening: BTreeSet<IpAddr>,
     /// There may be other addresses than there were.
     is_stale: bool,
     /// What the faces know.
@@ -123,6 +124,7 @@ impl AutoNat {
             mapped: Vec::new(),
             told: config.external.clone(),
             confirmed: Vec::new(),
+            listening: BTreeSet::new(),
             is_stale: true,
             published: Verdict::Unknown,
             sure_at: None,
@@ -188,9 +190,12 @@ impl AutoNat {
         self.is_stale = true;
     }
 
-    /// This machine is in another network, perhaps.
-    pub(super) fn shaken(&mut self, now: Instant) {
-        self.client.shaken(now);
+    /// The addresses at which this node listens. If they are other ones, it is in another network, perhaps.
+    pub(super) fn look_around(&mut self, listening: BTreeSet<IpAddr>, now: Instant) {
+        if self.listening != listening {
+            self.listening = listening;
+            self.client.shaken(now);
+        }
         self.is_stale = true;
     }
 

@@ -206,7 +206,7 @@ impl Node {
         let listening: BTreeSet<IpAddr> = self.swarm.listeners().filter_map(scope::ip_of).collect();
         self.set_networks(|ip| listening.contains(&ip));
         #[cfg(feature = "autonat")]
-        self.autonat.shaken(now);
+        self.autonat.look_around(listening, now);
         #[cfg(feature = "stun")]
         self.look_outside();
         #[cfg(feature = "portmap")]

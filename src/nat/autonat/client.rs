@@ -27,6 +27,8 @@ pub struct Client {
     is_news: bool,
     /// Questions under way.
     asking: usize,
+    /// Questions so far; wraps.
+    number: u32,
     /// Bytes that servers have wanted, and since when they are counted.
     paid: Option<(Instant, u32)>,
 }
@@ -81,8 +83,8 @@ struct Candidate {
     due: Instant,
     /// The next pause.
     rest: Duration,
-    /// Who is being asked.
-    asked: Option<PeerId>,
+    /// The question under way.
+    asked: Option<u32>,
     /// Who was asked in this round.
     tried: Vec<PeerId>,
     /// Who said what in it.
@@ -94,8 +96,8 @@ struct Candidate {
 struct Server {
     /// Where it is.
     ip: IpAddr,
-    /// It is being asked.
-    is_busy: bool,
+    /// The question that it is being asked.
+    busy: Option<u32>,
     /// It is not asked before.
     free: Instant,
     /// The next pause, if it does not answer.
@@ -109,6 +111,8 @@ struct Server {
 pub struct Ask {
     pub server: PeerId,
     pub addr: Multiaddr,
+    /// Tells it from all others; wraps.
+    pub number: u32,
     /// Bytes that may be paid for it.
     pub allowance: u32,
 }
@@ -139,7 +143,7 @@ impl Client {
         let is_voice = self.servers.values().all(|server| server.owner() != Prefix::of_owner(ip));
         let server = self.servers.entry(peer).or_insert(Server {
             ip,
-            is_busy: false,
+            busy: None,
             free: now,
             rest: limits::AUTONAT_SERVER_RETRY,
             used: None,
@@ -159,9 +163,11 @@ impl Client {
         self.servers.remove(peer);
     }
 
-    /// All addresses that may be dialled from outside, the most likely first. Others are forgotten.
+    /// All addresses that may be dialled from outside, the most likely first. Others are forgotten. One at another IP
+    /// address puts all that was believed in question.
     pub fn offer(&mut self, addrs: impl IntoIterator<Item = Multiaddr>, now: Instant) {
         let mut known: Vec<Candidate> = std::mem::take(&mut self.candidates);
+        let before: Vec<Option<IpAddr>> = known.iter().map(|candidate| scope::ip_of(&candidate.addr)).collect();
         for addr in addrs {
             let is_new = self.candidates.iter().all(|candidate| candidate.addr != addr);
             if is_new && self.candidates.len() < limits::AUTONAT_CANDIDATES {
@@ -169,6 +175,9 @@ impl Client {
                     known.iter().position(|candidate| candidate.addr == addr).map(|i| known.swap_remove(i));
                 self.candidates.push(known.unwrap_or_else(|| Candidate::new(addr, now)));
             }
+        }
+        if self.candidates.iter().any(|candidate| !before.contains(&scope::ip_of(&candidate.addr))) {
+            self.shaken(now);
         }
         self.judge();
     }
@@ -201,15 +210,16 @@ impl Client {
             let candidate = &mut self.candidates[index];
             match choose(&self.servers, candidate, now) {
                 Choice::Ask(peer) => {
-                    candidate.asked = Some(peer);
+                    self.number = self.number.wrapping_add(1);
+                    let (addr, number) = (candidate.addr.clone(), self.number);
+                    candidate.asked = Some(number);
                     candidate.tried.push(peer);
-                    let addr = candidate.addr.clone();
                     self.asking += 1;
                     if let Some(server) = self.servers.get_mut(&peer) {
-                        server.is_busy = true;
+                        server.busy = Some(number);
                         server.used = Some(now);
                     }
-                    return Some(Ask { server: peer, addr, allowance: self.allowance(now) });
+                    return Some(Ask { server: peer, addr, number, allowance: self.allowance(now) });
                 }
                 Choice::Wait(until) => candidate.due = until,
                 Choice::Nobody => self.conclude(index, now, jitter),
@@ -232,13 +242,14 @@ impl Client {
             *sum = sum.saturating_add(paid);
         }
         let server = self.servers.get_mut(&ask.server);
-        let owner = server.map(|server| {
+        // One that went meanwhile and came again is another one.
+        let owner = server.filter(|server| server.busy == Some(ask.number)).map(|server| {
             server.answered(outcome, now);
             server.owner()
         });
         let candidate =
             self.candidates.iter_mut().enumerate().find(|(_, candidate)| candidate.addr == ask.addr);
-        let Some((index, candidate)) = candidate.filter(|(_, one)| one.asked == Some(ask.server)) else {
+        let Some((index, candidate)) = candidate.filter(|(_, one)| one.asked == Some(ask.number)) else {
             return;
         };
         candidate.asked = None;
@@ -335,13 +346,13 @@ fn choose(servers: &BTreeMap<PeerId, Server>, candidate: &Candidate, now: Instan
     let left = || servers.iter().filter(is_left);
     // Of the same IP family, so that there is nothing to pay; then in turn.
     let is_ipv4 = scope::ip_of(&candidate.addr).is_some_and(|ip| ip.is_ipv4());
-    let idle = left().filter(|(_, server)| !server.is_busy && server.free <= now);
+    let idle = left().filter(|(_, server)| server.busy.is_none() && server.free <= now);
     if let Some((peer, _)) = idle.min_by_key(|(_, server)| (server.ip.is_ipv4() != is_ipv4, server.used)) {
         return Choice::Ask(*peer);
     }
-    let soon = |(_, server): (&PeerId, &Server)| match server.is_busy {
-        true => Some(now + limits::AUTONAT_SERVER_PAUSE),
-        false => Some(server.free).filter(|free| *free <= now + limits::AUTONAT_PATIENCE),
+    let soon = |(_, server): (&PeerId, &Server)| match server.busy {
+        Some(_) => Some(now + limits::AUTONAT_SERVER_PAUSE),
+        None => Some(server.free).filter(|free| *free <= now + limits::AUTONAT_PATIENCE),
     };
     left().filter_map(soon).min().map_or(Choice::Nobody, Choice::Wait)
 }
@@ -414,7 +425,7 @@ impl Server {
     }
 
     fn answered(&mut self, outcome: Outcome, now: Instant) {
-        self.is_busy = false;
+        self.busy = None;
         let pause = match outcome {
             Outcome::Reached | Outcome::Unreached | Outcome::Declined => {
                 self.rest = limits::AUTONAT_SERVER_RETRY;
