@@ -89,7 +89,7 @@ impl Company {
             lan: config.lan.clone(),
             is_static: config.no_discovery,
             dialing: HashMap::new(),
-            due: Some(now),
+            due: (!config.no_discovery).then_some(now),
             tidy_due: now + limits::STRANGER,
             saves,
             file: saved.map(Into::into),
@@ -117,7 +117,8 @@ impl Company {
 
     /// Something happened that may be a reason to dial somebody.
     fn look_again(&mut self, now: Instant) {
-        self.due = Some(now);
+        // Who dials nobody would never be done with it.
+        self.due = (!self.is_static).then_some(now);
     }
 }
 

@@ -167,7 +167,8 @@ impl Client {
     /// address puts all that was believed in question.
     pub fn offer(&mut self, addrs: impl IntoIterator<Item = Multiaddr>, now: Instant) {
         let mut known: Vec<Candidate> = std::mem::take(&mut self.candidates);
-        let before: Vec<Option<IpAddr>> = known.iter().map(|candidate| scope::ip_of(&candidate.addr)).collect();
+        let before: Vec<Option<IpAddr>> =
+            known.iter().map(|candidate| scope::ip_of(&candidate.addr)).collect();
         for addr in addrs {
             let is_new = self.candidates.iter().all(|candidate| candidate.addr != addr);
             if is_new && self.candidates.len() < limits::AUTONAT_CANDIDATES {
