@@ -314,9 +314,9 @@ impl Node {
     /// What a connected peer says of itself: whether it dials others back.
     pub(super) fn offered_dial_backs(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
         let ip = self.links.addresses(|other| *other == peer).find_map(scope::ip_of);
-        match ip.filter(|_| info.protocols.contains(&DIAL_REQUEST)) {
-            Some(ip) => self.autonat.client.server(peer, ip, now),
-            None => self.autonat.client.gone(&peer),
+        // Some do so on connections of one direction only and say so on each; who does not any more fails to answer.
+        if let Some(ip) = ip.filter(|_| info.protocols.contains(&DIAL_REQUEST)) {
+            self.autonat.client.server(peer, ip, now);
         }
     }
 

@@ -158,7 +158,7 @@ impl Client {
         }
     }
 
-    /// It is connected no longer, or does not do so any more.
+    /// It is connected no longer.
     pub fn gone(&mut self, peer: &PeerId) {
         self.servers.remove(peer);
     }
