@@ -18,6 +18,7 @@
 
 mod home;
 mod kinds;
+mod reach;
 mod reflector;
 mod report;
 mod story;
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// how often each pair meets (default 1)
     #[argh(option, default = "1")]
     trials: usize,
+    /// one node of each kind, which asks the relay whether it can be dialled, instead of pairs
+    #[argh(switch)]
+    reachability: bool,
     /// a few pairs only
     #[argh(switch)]
     quick: bool,
@@ -110,6 +114,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     verify(&lab, &pairs)?;
     let settle = Duration::from_secs(args.settle);
     let world = World { lab: &lab, warren: &warren, scratch: &scratch, logs: args.logs.as_deref(), settle };
+    if args.reachability {
+        return world.reachability();
+    }
     let start = Instant::now();
     // By turns, so that whatever else the machine does hits all pairs alike.
     let meetings: Vec<(Kind, Kind)> = (0..args.trials).flat_map(|_| pairs.iter().copied()).collect();
