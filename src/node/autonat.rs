@@ -279,7 +279,7 @@ impl Node {
                 if !self.autonat.pending.is_empty() && self.autonat.reading < limits::AUTONAT_BACKS {
                     self.autonat.reading += 1;
                     self.tell_autonat(async move {
-                        let heard = async { Some(talk::hear(&mut stream).await.ok()?) };
+                        let heard = async { talk::hear(&mut stream).await.ok() };
                         let nonce = within(limits::AUTONAT_HANDOVER, heard).await;
                         News::Heard(peer, nonce.map(|nonce| (nonce, stream)))
                     });
