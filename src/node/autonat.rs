@@ -178,6 +178,7 @@ impl AutoNat {
     }
 
     /// The router leads an address here.
+    #[cfg(feature = "portmap")]
     pub(super) fn mapped(&mut self, addr: Multiaddr) {
         self.mapped.push(addr);
         self.mapped.truncate(limits::PORTMAP_MAPPINGS);
@@ -185,6 +186,7 @@ impl AutoNat {
     }
 
     /// It does so no longer.
+    #[cfg(feature = "portmap")]
     pub(super) fn unmapped(&mut self, addr: &Multiaddr) {
         self.mapped.retain(|other| other != addr);
         self.is_stale = true;
@@ -214,6 +216,7 @@ impl AutoNat {
     }
 
     /// Whether it was found that not everybody can dial this node.
+    #[cfg(feature = "kad")]
     pub(super) fn is_found_private(&self) -> bool {
         matches!(self.published, Verdict::Unreachable | Verdict::Partly)
     }
