@@ -1,5 +1,7 @@
 //! Reaching nodes, and being reached, through the NATs of home routers.
 
+#[cfg(feature = "autonat")]
+pub mod autonat;
 pub mod circuit;
 pub mod dcutr;
 mod frame;

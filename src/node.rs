@@ -1,6 +1,8 @@
 //! The node: one loop that owns everything. It waits, handles exactly one thing, and waits again.
 
 pub mod api;
+#[cfg(feature = "autonat")]
+mod autonat;
 mod behaviour;
 mod company;
 pub mod crowd;
@@ -88,6 +90,8 @@ pub struct Node {
     relays: Relays,
     holes: Holes,
     recalls: Recalls,
+    #[cfg(feature = "autonat")]
+    autonat: autonat::AutoNat,
     #[cfg(feature = "stun")]
     outside: Outside,
     #[cfg(feature = "stun")]
@@ -149,6 +153,8 @@ enum Turn {
     Saved(io::Result<()>),
     Hole(holes::Turn),
     Recall(recall::Turn),
+    #[cfg(feature = "autonat")]
+    AutoNat(Box<autonat::Turn>),
     #[cfg(feature = "stun")]
     Stun(stun::driver::Event),
     #[cfg(feature = "stun")]
@@ -181,6 +187,9 @@ impl Node {
             Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
         let recalls =
             Recalls::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        #[cfg(feature = "autonat")]
+        let autonat = autonat::AutoNat::new(config, streams.new_control())
+            .ok_or_else(|| StartError::Gossip("no streams".into()))?;
         #[cfg(feature = "stun")]
         let punches = Punches::new(streams.new_control(), knock)
             .ok_or_else(|| StartError::Gossip("no streams".into()))?;
@@ -214,6 +223,8 @@ impl Node {
             relays: Relays::new(config.relays.iter().cloned(), now),
             holes,
             recalls,
+            #[cfg(feature = "autonat")]
+            autonat,
             #[cfg(feature = "stun")]
             outside,
             #[cfg(feature = "stun")]
@@ -263,6 +274,8 @@ impl Node {
                 Some(Turn::Saved(result)) => self.on_saved(result),
                 Some(Turn::Hole(turn)) => self.on_hole(turn),
                 Some(Turn::Recall(turn)) => self.on_recall(turn),
+                #[cfg(feature = "autonat")]
+                Some(Turn::AutoNat(turn)) => self.on_autonat(*turn),
                 #[cfg(feature = "stun")]
                 Some(Turn::Stun(event)) => self.on_stun(event),
                 #[cfg(feature = "stun")]
@@ -305,6 +318,10 @@ impl Node {
         let saved = async { Some(Turn::Saved(company.saved().await)) };
         let hole = async { Some(Turn::Hole(holes.turn().await)) };
         let hole = future::or(hole, async { Some(Turn::Recall(recalls.turn().await)) });
+        #[cfg(feature = "autonat")]
+        let autonat = &mut self.autonat;
+        #[cfg(feature = "autonat")]
+        let hole = future::or(hole, async { Some(Turn::AutoNat(Box::new(autonat.turn().await))) });
         #[cfg(feature = "stun")]
         let (outside, punches) = (&mut self.outside, &mut self.punches);
         #[cfg(feature = "stun")]
@@ -334,7 +351,7 @@ impl Node {
     fn next_due(&self) -> Option<Instant> {
         let announcements = self.rooms.values().filter(|_| !self.plain).map(|room| room.announcer.due());
         let retry = self.outgoing.as_ref().map(Outgoing::due);
-        announcements
+        let all = announcements
             .chain(retry)
             .chain(self.bootstraps.next_due())
             .chain(self.links.next_due())
@@ -342,8 +359,10 @@ impl Node {
             .chain(self.relays.next_due())
             .chain(self.holes.next_due())
             .chain(self.recalls.next_due(Instant::now()))
-            .chain([self.expire_due])
-            .min()
+            .chain([self.expire_due]);
+        #[cfg(feature = "autonat")]
+        let all = all.chain(self.autonat.next_due());
+        all.min()
     }
 
     fn start_what_is_due(&mut self) {
@@ -351,6 +370,8 @@ impl Node {
         self.dial_bootstraps(now);
         self.close_surplus(now);
         self.keep_company(now);
+        #[cfg(feature = "autonat")]
+        self.keep_reachable(now);
         self.keep_reservations(now);
         self.make_holes(now);
         self.recall(now);

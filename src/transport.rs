@@ -118,6 +118,24 @@ pub fn build(key: &Keypair, carriers: Carriers) -> Result<Built, BuildError> {
     })
 }
 
+/// Direct connections by TCP and QUIC for who dials beside the swarm, each from a port of its own if it is dialled with
+/// [`PortUse::New`](libp2p::core::transport::PortUse::New), and what has to run beside it until it is dropped. It
+/// resolves no names.
+#[cfg(feature = "autonat")]
+pub fn beside(
+    key: &Keypair,
+    carriers: Carriers,
+) -> Result<(Authenticated, BoxFuture<'static, ()>), BuildError> {
+    let tcp = match carriers.has_tcp() {
+        true => OptionalTransport::some(tcp_stack(key)?),
+        false => OptionalTransport::none(),
+    };
+    #[cfg(feature = "quic")]
+    return with_quic(key, carriers, tcp.boxed()).map(|(all, driver, _)| (all, driver));
+    #[cfg(not(feature = "quic"))]
+    Ok((tcp.boxed(), Box::pin(futures::future::ready(()))))
+}
+
 #[cfg(feature = "quic")]
 fn with_quic(
     key: &Keypair,

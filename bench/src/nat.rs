@@ -17,6 +17,7 @@
 //! addresses, checks that each NAT does what its name says.
 
 pub(crate) mod kinds;
+mod reach;
 mod report;
 mod trial;
 
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// how often each pair meets (default 1)
     #[argh(option, default = "1")]
     trials: usize,
+    /// one node of each kind, which asks the relay whether it can be dialled, instead of pairs
+    #[argh(switch)]
+    reachability: bool,
     /// a few pairs only
     #[argh(switch)]
     quick: bool,
@@ -104,6 +108,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     reflector::verify(&lab, &used.collect::<Vec<_>>(), false)?;
     let settle = Duration::from_secs(args.settle);
     let world = World { lab: &lab, warren: &warren, scratch: &scratch, logs: args.logs.as_deref(), settle };
+    if args.reachability {
+        return world.reachability();
+    }
     let start = Instant::now();
     // By turns, so that whatever else the machine does hits all pairs alike.
     let meetings: Vec<(Kind, Kind)> = (0..args.trials).flat_map(|_| pairs.iter().copied()).collect();

@@ -80,6 +80,11 @@ pub fn event(event: &Event) -> String {
         Event::MemberLeft { room, peer, nick } => member("member_left", room, peer, nick.as_ref()),
         #[cfg(feature = "stun")]
         Event::Nat(meaning) => nat(Object::event("nat"), meaning).line(),
+        #[cfg(feature = "autonat")]
+        Event::Reachability { verdict, addrs } => Object::event("reachability")
+            .text("verdict", verdict.word())
+            .array("addrs", addrs.iter().map(|addr| string(&addr.to_string())))
+            .line(),
         Event::Message(message) => self::message(message),
         Event::Trouble(text) => error(None, None, "trouble", text),
         Event::Stopped => Object::event("stopped").line(),

@@ -245,6 +245,8 @@ fn render(event: &Event, style: Style) -> Option<String> {
         }
         #[cfg(feature = "stun")]
         Event::Nat(nat) => format!("* {}: {}", nat.family, nat.reach),
+        #[cfg(feature = "autonat")]
+        Event::Reachability { verdict, .. } => format!("* {}", verdict.sentence()),
         Event::MemberJoined { room, peer, nick } => {
             format!("* {} is in {room}", who(peer, nick.as_ref(), style))
         }

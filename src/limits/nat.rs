@@ -135,6 +135,132 @@ const _: () = assert!(RELAY_BURST_PER_OWNER as u64 > RELAY_RESERVATIONS + RELAY_
 const _: () = assert!(RELAY_ADDRESSES * (ADDRESS_BYTES + 3) + 64 < CIRCUIT_MESSAGE_BYTES);
 const _: () = assert!(RELAY_RENEW.as_secs() + RELAY_RETRY_MOST.as_secs() < RELAY_RESERVATION.as_secs());
 
+// ---- AutoNAT ------------------------------------------------------------------------------------
+
+/// Addresses of ours that are tested. Unit: addresses. Two of each IP family and transport.
+pub const AUTONAT_CANDIDATES: usize = 8;
+
+/// Servers remembered. Unit: peers, connected ones that offer to dial others back.
+pub const AUTONAT_SERVERS: usize = 32;
+
+/// Servers that have to agree, of so many owners, where there are so many.
+pub const AUTONAT_VOICES: usize = 2;
+
+/// Rounds in a row that have to say otherwise before something else is believed.
+pub const AUTONAT_CONTRARY: u32 = 2;
+
+/// Questions under way. Unit: streams.
+pub const AUTONAT_ASKING: usize = 2;
+
+/// How long one may take. Unit: time. Servers take up to 10 s for a dial, and may want 100 kB before.
+pub const AUTONAT_ASK: Duration = Duration::from_secs(25);
+
+/// An address is tested again after so long; twice as long each time that nothing has changed ...
+pub const AUTONAT_REST: Duration = Duration::from_secs(5 * 60);
+
+/// ... up to this. Unit: time. A test is two connections, about 12 kB.
+pub const AUTONAT_REST_MOST: Duration = Duration::from_secs(60 * 60);
+
+/// After a round that says otherwise, or with fewer voices than there are now, the next one comes so soon.
+pub const AUTONAT_AGAIN: Duration = Duration::from_secs(15);
+
+/// Between two rounds at least, whoever comes through a relay although we can be dialled. Unit: time.
+pub const AUTONAT_DOUBT: Duration = Duration::from_secs(60);
+
+/// Wait after addresses changed: routes and leases come one after the other.
+pub const AUTONAT_SETTLE: Duration = Duration::from_secs(2);
+
+/// Between two questions to the same server. Unit: time.
+pub const AUTONAT_SERVER_PAUSE: Duration = Duration::from_secs(1);
+
+/// A server that has no time, or does not answer, is left alone for so long; twice as long each time after that.
+pub const AUTONAT_SERVER_RETRY: Duration = Duration::from_secs(60);
+
+/// A round waits for a server that will have time so soon.
+pub const AUTONAT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long this node has to be found reachable before it gives up its places at relays. Unit: time.
+pub const AUTONAT_SURE: Duration = Duration::from_secs(60);
+
+/// Bytes that we pay for one test at most, and the least that a server asks of others: as the specification has it.
+pub const AUTONAT_DATA_MOST: u32 = 100_000;
+
+/// See [`AUTONAT_DATA_MOST`].
+pub const AUTONAT_DATA_LEAST: u32 = 30_000;
+
+/// Bytes that we pay in one [`AUTONAT_PAID_PERIOD`].
+pub const AUTONAT_PAID_MOST: u32 = 1_000_000;
+
+/// See [`AUTONAT_PAID_MOST`]. Unit: time.
+pub const AUTONAT_PAID_PERIOD: Duration = Duration::from_secs(60 * 60);
+
+/// Bytes of one piece of that. As the specification has it.
+pub const AUTONAT_DATA_PIECE: usize = 4096;
+
+/// Messages in which a server wants to be paid at the most. Pieces of 4096 bytes would be 25.
+pub const AUTONAT_DATA_MESSAGES: usize = 1000;
+
+/// Bytes of one message: a piece, or fifty addresses.
+pub const AUTONAT_MESSAGE_BYTES: usize = 8192;
+
+/// Addresses of a request that are looked at.
+pub const AUTONAT_ADDRESSES: usize = 64;
+
+/// Dial-backs that wait to be read. Unit: streams, each for [`AUTONAT_HANDOVER`].
+pub const AUTONAT_BACKS: usize = 4;
+
+/// Requests that a server serves at once. Unit: streams, each with a dial.
+pub const AUTONAT_SERVING: usize = 8;
+
+/// How long an asker may take to say what it wants, and to pay. Unit: time.
+pub const AUTONAT_RECEIVE: Duration = Duration::from_secs(10);
+
+/// How long a dial for somebody may take. Unit: time. libp2p's clients wait for 10 s.
+pub const AUTONAT_DIAL: Duration = Duration::from_secs(6);
+
+/// How long it may take to hand the nonce over, and to read one. Unit: time. Four messages.
+pub const AUTONAT_HANDOVER: Duration = Duration::from_secs(3);
+
+/// Requests of one peer at once; and how long one more takes after that.
+pub const AUTONAT_BURST_PER_PEER: u32 = 16;
+
+/// See [`AUTONAT_BURST_PER_PEER`]. Unit: time.
+pub const AUTONAT_RATE_PER_PEER: Duration = Duration::from_secs(25);
+
+/// The same for all peers of one owner (an IPv4 /24, an IPv6 /48).
+pub const AUTONAT_BURST_PER_OWNER: u32 = 64;
+
+/// See [`AUTONAT_BURST_PER_OWNER`]. Unit: time.
+pub const AUTONAT_RATE_PER_OWNER: Duration = Duration::from_secs(6);
+
+/// The same for all together: in the long run 2 dials a second, of 6 kB each.
+pub const AUTONAT_BURST: u32 = 128;
+
+/// See [`AUTONAT_BURST`]. Unit: time.
+pub const AUTONAT_RATE: Duration = Duration::from_millis(500);
+
+/// Peers, and owners, whose allowance is remembered. One that is whole again need not be.
+pub const AUTONAT_ASKERS: usize = 1024;
+
+const _: () = assert!(AUTONAT_REST.as_secs() < AUTONAT_REST_MOST.as_secs() && AUTONAT_VOICES > 0);
+const _: () = assert!(AUTONAT_DATA_LEAST < AUTONAT_DATA_MOST && AUTONAT_DATA_MOST < AUTONAT_PAID_MOST);
+const _: () = assert!(AUTONAT_DATA_PIECE + 16 < AUTONAT_MESSAGE_BYTES && AUTONAT_MESSAGE_BYTES < 1 << 14);
+const _: () =
+    assert!(AUTONAT_DIAL.as_secs() + AUTONAT_HANDOVER.as_secs() < 10 && AUTONAT_ASK.as_secs() > 2 * 10);
+const _: () =
+    assert!(AUTONAT_BURST_PER_PEER < AUTONAT_BURST_PER_OWNER && AUTONAT_BURST_PER_OWNER < AUTONAT_BURST);
+// Within the time that an allowance takes to be whole again, so many at most can use up a part of theirs.
+const _: () = assert!(
+    AUTONAT_BURST as u128
+        + AUTONAT_RATE_PER_OWNER.as_millis() * AUTONAT_BURST_PER_OWNER as u128 / AUTONAT_RATE.as_millis()
+        <= AUTONAT_ASKERS as u128
+);
+const _: () = assert!(
+    AUTONAT_BURST as u128
+        + AUTONAT_RATE_PER_PEER.as_millis() * AUTONAT_BURST_PER_PEER as u128 / AUTONAT_RATE.as_millis()
+        <= AUTONAT_ASKERS as u128
+);
+
 // ---- direct connections ------------------------------------------------------------------------
 
 /// How long the agreement on a direct connection may take. Unit: time. Four messages through a relay.

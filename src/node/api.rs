@@ -7,6 +7,8 @@ use async_channel::{Receiver, Sender};
 use libp2p::{Multiaddr, PeerId};
 
 pub use super::feed::{Feed, Listener};
+#[cfg(feature = "autonat")]
+use crate::nat::autonat::client::Verdict;
 #[cfg(feature = "stun")]
 use crate::nat::meaning::Meaning;
 use crate::{
@@ -114,6 +116,9 @@ pub enum Event {
     /// What kind of NAT this node is behind, as far as is known now.
     #[cfg(feature = "stun")]
     Nat(Meaning),
+    /// Whether others can dial this node, and where, as far as those say who have tried.
+    #[cfg(feature = "autonat")]
+    Reachability { verdict: Verdict, addrs: Vec<Multiaddr> },
     /// Something that was asked for failed later, or an operator should know about it.
     Trouble(String),
     /// The node has ended. The last event.

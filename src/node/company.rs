@@ -89,7 +89,7 @@ impl Company {
             lan: config.lan.clone(),
             is_static: config.no_discovery,
             dialing: HashMap::new(),
-            due: Some(now),
+            due: (!config.no_discovery).then_some(now),
             tidy_due: now + limits::STRANGER,
             saves,
             file: saved.map(Into::into),
@@ -121,7 +121,8 @@ impl Company {
 
     /// Something happened that may be a reason to dial somebody.
     fn look_again(&mut self, now: Instant) {
-        self.due = Some(now);
+        // Who dials nobody would never be done with it.
+        self.due = (!self.is_static).then_some(now);
     }
 }
 
@@ -209,6 +210,8 @@ impl Node {
     pub(super) fn look_around(&mut self, now: Instant) {
         let listening: BTreeSet<IpAddr> = self.swarm.listeners().filter_map(scope::ip_of).collect();
         self.set_networks(|ip| listening.contains(&ip));
+        #[cfg(feature = "autonat")]
+        self.autonat.look_around(listening, now);
         #[cfg(feature = "stun")]
         self.look_outside();
         #[cfg(feature = "portmap")]
@@ -313,6 +316,7 @@ impl Node {
         self.company.book.connected(peer, dialled, now);
         #[cfg(feature = "kad")]
         if let Way::In = way
+            && self.may_serve()
             && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
         {
             // Somebody could reach us. Who else can is for them to judge, by our addresses.
@@ -322,6 +326,15 @@ impl Node {
         if self.links.len() - self.served() > limits::CONNECTIONS_HIGH {
             self.thin_out(now);
         }
+    }
+
+    /// Whether one who reached this node is reason enough to think that others can.
+    #[cfg(feature = "kad")]
+    fn may_serve(&self) -> bool {
+        #[cfg(feature = "autonat")]
+        return self.is_relay || self.is_external || !self.autonat.is_found_private();
+        #[cfg(not(feature = "autonat"))]
+        true
     }
 
     /// The last connection to a peer is gone.
@@ -360,6 +373,8 @@ impl Node {
     pub(super) fn introduced(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
         self.company.book.learn(peer, info.listen_addrs.iter().cloned(), Source::Identify, now);
         self.offered_relay(peer, info, now);
+        #[cfg(feature = "autonat")]
+        self.offered_dial_backs(peer, info, now);
         #[cfg(feature = "kad")]
         {
             let dialled = self.links.dialled(&peer).cloned();
@@ -369,8 +384,17 @@ impl Node {
         }
     }
 
-    /// Where others may try to reach this node, the best first.
+    /// Where others may try to reach this node, the best first. Not where somebody has tried in vain.
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
+        let mut addrs = self.all_addresses();
+        #[cfg(feature = "autonat")]
+        addrs.retain(|addr| !self.autonat.leads_nowhere(addr));
+        addrs.truncate(limits::PRESENCE_ADDRESSES);
+        addrs
+    }
+
+    /// The same with those that others reach only if we send them something at the same time.
+    pub(super) fn all_addresses(&self) -> Vec<Multiaddr> {
         let is_public = |addr: &&Multiaddr| Networks::default().may_dial(addr);
         let networks = self.company.book.networks();
         // Of a relay's addresses one is among the external ones, and leads to the same place.
@@ -383,7 +407,6 @@ impl Node {
                 addrs.push(addr.clone());
             }
         }
-        addrs.truncate(limits::PRESENCE_ADDRESSES);
         addrs
     }
 

@@ -116,6 +116,12 @@ impl Holes {
         smol::future::or(agreed, asked).await
     }
 
+    /// Where others say they see this node, the latest first.
+    #[cfg(feature = "autonat")]
+    pub(super) fn observed(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.observed.iter()
+    }
+
     /// The attempt that was just begun could not be made, and is again what comes next: a few times.
     #[cfg(feature = "stun")]
     fn postpone(&mut self, peer: PeerId, now: Instant) {
@@ -146,6 +152,10 @@ impl Node {
             if is_inbound && attempt.count == 0 && !attempt.is_fresh(now) {
                 attempt.due = Some(now);
             }
+            #[cfg(feature = "autonat")]
+            if is_inbound {
+                self.autonat.doubt(now);
+            }
             #[cfg(feature = "stun")]
             self.outside.wish_fresh();
         }
@@ -171,12 +181,16 @@ impl Node {
         observed.retain(|known| *known != addr);
         observed.push_front(addr);
         observed.truncate(limits::DCUTR_ADDRESSES);
+        #[cfg(feature = "autonat")]
+        self.autonat.addresses_changed();
     }
 
     /// Nobody sees us there any more.
     #[cfg(feature = "stun")]
     pub(super) fn not_observed(&mut self, addr: &Multiaddr) {
         self.holes.observed.retain(|known| known != addr);
+        #[cfg(feature = "autonat")]
+        self.autonat.addresses_changed();
     }
 
     /// Begins what is due.
@@ -303,7 +317,7 @@ impl Node {
     /// Where others may try to reach this node through its NAT, or inside of it.
     fn punchable(&self) -> Vec<Multiaddr> {
         let mut addrs: Vec<Multiaddr> = Vec::new();
-        let (guessed, own) = (self.guessed(), self.own_addresses());
+        let (guessed, own) = (self.guessed(), self.all_addresses());
         let told = self.holes.observed.iter().chain(&guessed).chain(&own);
         for addr in told.filter(|addr| !scope::is_circuit(addr)) {
             if !addrs.contains(addr) {

@@ -87,7 +87,7 @@ impl Links {
     }
 
     /// Where those peers that are meant are connected.
-    #[cfg(any(feature = "relay-server", feature = "stun"))]
+    #[cfg(any(feature = "autonat", feature = "relay-server", feature = "stun"))]
     pub(super) fn addresses(
         &self,
         meant: impl Fn(&PeerId) -> bool,
@@ -350,7 +350,13 @@ impl Node {
             rtt: None,
             agent: None,
         });
+        // Who dials us because we asked for it has not lost anything.
+        #[cfg(feature = "autonat")]
+        let is_asked_for = inbound && self.autonat.came_in(peer, &addr);
+        #[cfg(not(feature = "autonat"))]
+        let is_asked_for = false;
         let is_second_life = inbound
+            && !is_asked_for
             && !link.tells_lives()
             && now.duration_since(link.since) >= limits::SECOND_LIFE
             && !link.connections.values().chain([&addr]).any(scope::is_circuit);
@@ -371,7 +377,7 @@ impl Node {
         let way = match inbound {
             false => Way::Out(&addr),
             // Who comes through a relay, or through a hole that we made, could not dial us.
-            true if is_relayed || was_relayed => Way::Helped,
+            true if is_relayed || was_relayed || is_asked_for => Way::Helped,
             true => Way::In,
         };
         self.met(peer, id, way, now);
@@ -422,6 +428,8 @@ impl Node {
         let now = Instant::now();
         self.may_have_missed(peer, false, now);
         self.neighbour_gone(&peer);
+        #[cfg(feature = "autonat")]
+        self.autonat.gone(&peer);
         self.bootstraps.disconnected(peer, now, jitter());
         self.parted(peer, now);
         self.path_closed(peer, now);

@@ -50,6 +50,15 @@ impl Outside {
         }
     }
 
+    /// Whether it was seen that a port lets in only what comes from IP addresses that it has sent to: of a server's two
+    /// addresses the other one was not heard.
+    #[cfg(feature = "autonat")]
+    pub(super) fn is_for_acquaintances(&self, addr: &Multiaddr) -> bool {
+        let Some(seen) = quic_socket(addr).map(SocketAddr::from) else { return false };
+        let of_port = self.verdicts.values().find(|verdict| verdict.external.contains(&seen));
+        of_port.is_some_and(Verdict::is_address_dependent)
+    }
+
     /// The next thing that was found.
     pub(super) async fn seen(&mut self) -> Event {
         if let Some(stun) = &self.stun

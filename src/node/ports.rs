@@ -55,11 +55,15 @@ impl Node {
             Event::Mapped { protocol, external, method, .. } => {
                 let addr = multiaddr(protocol, external);
                 log::debug!("the router leads {addr} here ({method})");
+                #[cfg(feature = "autonat")]
+                self.autonat.mapped(addr.clone());
                 self.swarm.add_external_address(addr);
             }
             Event::Lost { protocol, external, .. } => {
                 let addr = multiaddr(protocol, external);
                 log::info!("the router leads {addr} here no longer");
+                #[cfg(feature = "autonat")]
+                self.autonat.unmapped(&addr);
                 self.swarm.remove_external_address(&addr);
             }
             Event::Report(report) => {

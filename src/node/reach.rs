@@ -84,9 +84,13 @@ impl Node {
         }
     }
 
-    /// Whether anybody can dial this node: the operator has to say so. A port that the router opened is a good sign, but
-    /// nobody has tried it, and a place at a relay costs little.
+    /// Whether anybody can dial this node: the operator has said so, or others have tried it. A port that the router
+    /// opened is a good sign, but until somebody has tried it a place at a relay costs little.
     fn is_public(&self) -> bool {
+        #[cfg(feature = "autonat")]
+        if self.autonat.is_surely_reachable() {
+            return true;
+        }
         self.is_relay || self.is_external
     }
 }

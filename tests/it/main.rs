@@ -1,5 +1,7 @@
 //! Drives the built program as people and other programs do, and keeps the house tidy.
 
+#[cfg(feature = "autonat")]
+mod autonat;
 mod chat;
 mod discovery;
 mod hostile;

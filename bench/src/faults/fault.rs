@@ -73,11 +73,6 @@ pub(super) const FAULTS: [Fault; 17] = [
 /// One of each sort.
 pub(super) const QUICK: [Fault; 4] = [RelayKilled, NatRebooted, CablePulled, ClockSet(Whose::Member, 10)];
 
-/// What warren cannot do yet: these may end either way. Reservations at relays are made and renewed by comparing the
-/// relay's wall clock with the member's own, so a member that is ahead gets none; two such meet nobody but each who can
-/// be dialled.
-pub(super) const MISSING: &[Fault] = &[StartedWrong(Whose::Members, 10)];
-
 impl Fault {
     pub(super) fn turns_clocks(&self) -> bool {
         matches!(self, ClockSet(..) | StartedWrong(..))

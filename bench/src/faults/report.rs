@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::fault::{Fault, MISSING};
+use super::fault::Fault;
 use crate::table::Table;
 
 /// Unit: seconds from the fault until all of a room hear each other again.
@@ -118,12 +118,7 @@ pub(super) fn print(records: &[Record]) -> Vec<String> {
         ]);
     }
     table.print();
-    let (known, failures): (Vec<_>, Vec<_>) = records
-        .iter()
-        .filter_map(|record| Some((record.fault, missed(record)?)))
-        .partition(|(fault, _)| MISSING.contains(fault));
-    known.iter().for_each(|(_, why)| println!("  not yet  {why}"));
-    failures.into_iter().map(|(_, why)| why).collect()
+    records.iter().filter_map(missed).collect()
 }
 
 /// Why a record is not good enough.

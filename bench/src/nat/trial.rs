@@ -157,7 +157,7 @@ impl World<'_> {
         done
     }
 
-    fn start_relay(&self, host: &Host, number: usize) -> Result<(Node, [String; 2])> {
+    pub(super) fn start_relay(&self, host: &Host, number: usize) -> Result<(Node, [String; 2])> {
         let mut command = self.lab.command(host, &self.warren.path);
         let name = format!("{number}r");
         let verbose = self.logs.is_some();
@@ -266,7 +266,7 @@ impl World<'_> {
         self.lab.sent(&side.home.host, INTERFACE)
     }
 
-    fn log(&self, name: &str) -> Result<Option<File>> {
+    pub(super) fn log(&self, name: &str) -> Result<Option<File>> {
         let path = self.logs.map(|logs| logs.join(format!("{name}.log")));
         path.map(|path| File::create(&path).with_context(|| format!("cannot write {}", path.display())))
             .transpose()

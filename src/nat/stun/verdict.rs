@@ -123,6 +123,13 @@ impl Mapping {
 }
 
 impl Verdict {
+    /// Whether it is certain that only IP addresses are let in that something was sent to.
+    #[cfg(feature = "autonat")]
+    pub fn is_address_dependent(&self) -> bool {
+        let is_unheard = |test: &FilterTest| test.change == Change::BOTH && !test.is_answered;
+        self.filtering == Filtering::AddressDependent && self.tests.iter().any(is_unheard)
+    }
+
     /// Until when the observed ports may be used to foretell others. `None` without observations.
     pub fn fresh_until(&self) -> Option<Instant> {
         fresh_until(&self.observations)
