@@ -183,16 +183,13 @@ impl Node {
         let Built { transport, driver, circuits, .. } = built;
         executor.spawn(driver).detach();
         let streams = libp2p_stream::Behaviour::new();
-        let holes =
-            Holes::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
-        let recalls =
-            Recalls::new(streams.new_control()).ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        let no_streams = || StartError::Gossip("no streams".into());
+        let holes = Holes::new(streams.new_control()).ok_or_else(no_streams)?;
+        let recalls = Recalls::new(streams.new_control()).ok_or_else(no_streams)?;
         #[cfg(feature = "autonat")]
-        let autonat = autonat::AutoNat::new(config, streams.new_control())
-            .ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        let autonat = autonat::AutoNat::new(config, streams.new_control()).ok_or_else(no_streams)?;
         #[cfg(feature = "stun")]
-        let punches = Punches::new(streams.new_control(), knock)
-            .ok_or_else(|| StartError::Gossip("no streams".into()))?;
+        let punches = Punches::new(streams.new_control(), knock).ok_or_else(no_streams)?;
         #[cfg(feature = "relay-server")]
         let witness = witness::Witness::new(streams.new_control(), config.is_relay);
         #[cfg(feature = "portmap")]
@@ -200,16 +197,11 @@ impl Node {
         let again = Again::default();
         let behaviour =
             Behaviour::new(&key, config, circuits, streams, &again).map_err(StartError::Gossip)?;
-        let tasks = executor.clone();
-        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| tasks.spawn(task).detach();
-        let swarm_config = swarm::Config::with_executor(spawn)
-            .with_idle_connection_timeout(limits::IDLE_CONNECTION)
-            .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS);
         let now = Instant::now();
         let feed = Feed::default();
         let (handle, inbox) = Handle::new(feed.clone());
         let mut node = Self {
-            swarm: Swarm::new(transport, behaviour, peer, swarm_config),
+            swarm: Swarm::new(transport, behaviour, peer, swarm_config(executor.clone())),
             key,
             nick: config.nick.clone().unwrap_or_else(|| nick_of(&peer)),
             order: Vec::new(),
@@ -521,6 +513,14 @@ fn others(addrs: &[Multiaddr], me: PeerId) -> impl Iterator<Item = Multiaddr> {
 /// Nobody may be waiting for an answer any more, and that is fine.
 fn reply(answer: &async_channel::Sender<Result<Answer, Refusal>>, result: Result<Answer, Refusal>) {
     let _ = answer.try_send(result);
+}
+
+/// Connections run as tasks on `executor`.
+fn swarm_config(executor: Arc<Executor<'static>>) -> swarm::Config {
+    let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| executor.spawn(task).detach();
+    swarm::Config::with_executor(spawn)
+        .with_idle_connection_timeout(limits::IDLE_CONNECTION)
+        .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS)
 }
 
 /// The nickname of somebody who chose none: the end of the peer ID.

@@ -79,7 +79,6 @@ impl Link {
 }
 
 #[test]
-#[ignore = "over a new and quiet TCP connection the question is not heard: a known fault"]
 fn what_was_said_into_a_dead_connection_is_heard_when_there_is_another() {
     let quiet = ["--tcp-only", "--no-discovery"];
     let mut ada = Node::start("ada", &quiet);

@@ -80,7 +80,6 @@ fn an_address_through_a_relay_is_for_dialling_and_names_both() {
 
 #[test]
 fn a_wrong_word_is_named_with_the_remedy() {
-    let dir = Dir::new();
     let long_room = "r".repeat(limits::ROOM_NAME_BYTES + 1);
     let long_text = "t".repeat(limits::TEXT_BYTES + 1);
     let form = "write it like /ip4/";
@@ -128,6 +127,14 @@ fn a_wrong_word_is_named_with_the_remedy() {
         (&["run", "--publish", &long_text], &["--publish", "16385", "at most 16384"]),
         (&["run", "--config", "no-such-file"], &["no-such-file"]),
         (&["run", "--config", "."], &["'.'"]),
+    ];
+    are_named(cases);
+}
+
+#[test]
+fn so_is_one_of_the_other_commands_and_one_that_plays_tricks() {
+    let form = "write it like /ip4/";
+    let cases: &[(&[&str], &[&str])] = &[
         (&["relay", "--port", "0"], &["--port", "'0'", "from 1 to 65535"]),
         (&["relay", "--port", "65536"], &["--port", "65536", "from 1 to 65535"]),
         (&["relay", "--port", "http"], &["--port", "http", "from 1 to 65535"]),
@@ -151,6 +158,12 @@ fn a_wrong_word_is_named_with_the_remedy() {
         (&["run", "\u{1b}[2J"], &["--help"]),
         (&["id", "--key-type", "r\ns\na"], &["secp256k1"]),
     ];
+    are_named(cases);
+}
+
+/// Each of these command lines is refused, with an error that has all of its parts.
+fn are_named(cases: &[(&[&str], &[&str])]) {
+    let dir = Dir::new();
     let mut wrong = Vec::new();
     for (words, parts) in cases {
         let ended = finish(&dir, words);
