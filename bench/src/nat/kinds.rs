@@ -32,6 +32,9 @@ pub(crate) enum Technique {
     Guessing,
 }
 
+/// The share of meetings that end well where chance is part of it.
+pub(crate) const LIKELY: f64 = 0.95;
+
 /// How a pair shall end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Expected {
@@ -47,8 +50,9 @@ pub(crate) enum Expected {
 pub(crate) fn expected(a: Kind, b: Kind) -> Expected {
     match technique(a.min(b), a.max(b)) {
         None => Expected::Relayed,
-        Some(Technique::Prediction | Technique::MutualPrediction) => Expected::Likely(0.95),
-        Some(Technique::Guessing) => Expected::Likely(0.95),
+        Some(Technique::Prediction | Technique::MutualPrediction | Technique::Guessing) => {
+            Expected::Likely(LIKELY)
+        }
         Some(Technique::Dial | Technique::Punch | Technique::TcpOpen) => Expected::Direct,
     }
 }
