@@ -24,7 +24,11 @@ use std::time::Duration;
 use futures_timer::Delay;
 
 /// Ends a part of a negotiation that takes longer than this with the error `late`.
-async fn in_time<T, E>(time: Duration, part: impl Future<Output = Result<T, E>>, late: E) -> Result<T, E> {
+pub(crate) async fn in_time<T, E>(
+    time: Duration,
+    part: impl Future<Output = Result<T, E>>,
+    late: E,
+) -> Result<T, E> {
     let timeout = async {
         Delay::new(time).await;
         Err(late)

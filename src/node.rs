@@ -5,6 +5,7 @@ pub mod api;
 mod autonat;
 mod behaviour;
 mod company;
+mod conversations;
 pub mod crowd;
 mod dials;
 mod feed;
@@ -151,14 +152,14 @@ enum Turn {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Request(Request),
     Saved(io::Result<()>),
-    Hole(holes::Turn),
-    Recall(recall::Turn),
+    Hole(conversations::Turn<holes::Agreed>),
+    Recall(conversations::Turn<recall::Done>),
     #[cfg(feature = "autonat")]
     AutoNat(Box<autonat::Turn>),
     #[cfg(feature = "stun")]
     Stun(stun::driver::Event),
     #[cfg(feature = "stun")]
-    Punch(punches::Turn),
+    Punch(conversations::Turn<punches::Done>),
     #[cfg(feature = "relay-server")]
     Witness(PeerId, libp2p::Stream),
     #[cfg(feature = "portmap")]

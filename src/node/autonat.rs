@@ -6,7 +6,6 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use async_channel::{Receiver, Sender};
-use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Stream, Transport as _,
     core::{
@@ -18,7 +17,7 @@ use libp2p::{
 };
 use libp2p_stream::{Control, IncomingStreams};
 
-use super::{Node, api::Event, jitter};
+use super::{Node, api::Event, conversations, jitter};
 use crate::{
     config::Config,
     discovery::scope::{self, Networks},
@@ -141,29 +140,16 @@ impl AutoNat {
 
     /// The next thing to do.
     pub(super) async fn turn(&mut self) -> Turn {
-        async fn next(streams: Option<&mut IncomingStreams>) -> (PeerId, Stream) {
-            if let Some(streams) = streams
-                && let Some(next) = streams.next().await
-            {
-                return next;
-            }
-            std::future::pending().await
-        }
         let Self { backs, requests, news, .. } = self;
         let back = async {
-            let (peer, stream) = next(Some(backs)).await;
+            let (peer, stream) = conversations::asked(Some(backs)).await;
             Turn::Back(peer, stream)
         };
         let asked = async {
-            let (peer, stream) = next(requests.as_mut()).await;
+            let (peer, stream) = conversations::asked(requests.as_mut()).await;
             Turn::Asked(peer, stream)
         };
-        let news = async {
-            match news.recv().await {
-                Ok(news) => Turn::News(news),
-                Err(_) => std::future::pending().await,
-            }
-        };
+        let news = async { Turn::News(conversations::result(news).await) };
         smol::future::or(news, smol::future::or(back, asked)).await
     }
 

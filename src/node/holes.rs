@@ -12,15 +12,17 @@ use std::{
 };
 
 use async_channel::{Receiver, Sender};
-use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Stream,
+    Multiaddr, PeerId,
     multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use libp2p_stream::{Control, IncomingStreams};
 
-use super::Node;
+use super::{
+    Node,
+    conversations::{self, Turn},
+};
 use crate::{discovery::scope, limits, nat::dcutr};
 
 /// Direct connections in the making.
@@ -76,12 +78,6 @@ enum Role {
     A,
 }
 
-/// Something for the node to do.
-pub(super) enum Turn {
-    Asked(PeerId, Stream),
-    Agreed(Agreed),
-}
-
 impl Holes {
     pub(super) fn new(mut control: Control) -> Option<Self> {
         let incoming = control.accept(dcutr::PROTOCOL).ok()?;
@@ -99,21 +95,8 @@ impl Holes {
     }
 
     /// The next thing to do.
-    pub(super) async fn turn(&mut self) -> Turn {
-        let Self { incoming, agreed, .. } = self;
-        let asked = async {
-            match incoming.next().await {
-                Some((peer, stream)) => Turn::Asked(peer, stream),
-                None => std::future::pending().await,
-            }
-        };
-        let agreed = async {
-            match agreed.recv().await {
-                Ok(agreed) => Turn::Agreed(agreed),
-                Err(_) => std::future::pending().await,
-            }
-        };
-        smol::future::or(agreed, asked).await
+    pub(super) async fn turn(&mut self) -> Turn<Agreed> {
+        conversations::turn(&mut self.incoming, &self.agreed).await
     }
 
     /// Where others say they see this node, the latest first.
@@ -224,7 +207,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_hole(&mut self, turn: Turn) {
+    pub(super) fn on_hole(&mut self, turn: Turn<Agreed>) {
         match turn {
             Turn::Asked(peer, stream) => {
                 // A direct connection needs no help, and there is a bound.
@@ -236,7 +219,7 @@ impl Node {
                     self.agree(peer, Role::A, async move { dcutr::respond(stream, &own).await });
                 }
             }
-            Turn::Agreed(Agreed { peer, number, role, addrs }) => {
+            Turn::Done(Agreed { peer, number, role, addrs }) => {
                 self.holes.running -= 1;
                 let attempt = self.holes.relayed.get_mut(&peer);
                 let Some(attempt) = attempt.filter(|attempt| attempt.current == Some((number, role))) else {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_channel::{Receiver, Sender};
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId, Stream,
     multiaddr::Protocol,
@@ -18,7 +18,10 @@ use libp2p::{
 use libp2p_stream::{Control, IncomingStreams};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::Node;
+use super::{
+    Node,
+    conversations::{self, Turn},
+};
 use crate::{
     discovery::scope,
     limits,
@@ -54,12 +57,6 @@ pub(super) struct Done {
     datagrams: Datagrams,
 }
 
-/// Something for the node to do.
-pub(super) enum Turn {
-    Asked(PeerId, Stream),
-    Done(Done),
-}
-
 impl Punches {
     pub(super) fn new(mut control: Control, datagrams: Option<Datagrams>) -> Option<Self> {
         let incoming = control.accept(punch::PROTOCOL).ok()?;
@@ -69,21 +66,8 @@ impl Punches {
     }
 
     /// The next thing to do.
-    pub(super) async fn turn(&mut self) -> Turn {
-        let Self { incoming, done, .. } = self;
-        let asked = async {
-            match incoming.next().await {
-                Some((peer, stream)) => Turn::Asked(peer, stream),
-                None => std::future::pending().await,
-            }
-        };
-        let done = async {
-            match done.recv().await {
-                Ok(done) => Turn::Done(done),
-                Err(_) => std::future::pending().await,
-            }
-        };
-        smol::future::or(done, asked).await
+    pub(super) async fn turn(&mut self) -> Turn<Done> {
+        conversations::turn(&mut self.incoming, &self.done).await
     }
 
     /// Whether this peer's turn has come: it takes the sockets if so.
@@ -161,7 +145,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_punch(&mut self, turn: Turn) {
+    pub(super) fn on_punch(&mut self, turn: Turn<Done>) {
         match turn {
             Turn::Asked(peer, stream) => self.on_proposal(peer, stream),
             Turn::Done(Done { peer, hole, datagrams }) => {

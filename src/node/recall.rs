@@ -10,17 +10,17 @@ use std::{
 };
 
 use async_channel::{Receiver, Sender};
-use futures::{
-    StreamExt,
-    io::{AsyncReadExt, AsyncWriteExt},
-};
-use futures_timer::Delay;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{PeerId, Stream, StreamProtocol, gossipsub::MessageAcceptance};
 use libp2p_stream::{Control, IncomingStreams};
 
-use super::{Node, gossip::topic};
+use super::{
+    Node,
+    conversations::{self, Turn},
+    gossip::topic,
+};
 use crate::{
-    limits,
+    limits, nat,
     rooms::{
         Room,
         recall::{self, Recent, Request},
@@ -72,12 +72,6 @@ pub(super) enum Done {
     Nothing,
 }
 
-/// Something for the node to do.
-pub(super) enum Turn {
-    Incoming(PeerId, Stream),
-    Done(Done),
-}
-
 impl Recalls {
     pub(super) fn new(mut control: Control) -> Option<Self> {
         let incoming = control.accept(PROTOCOL).ok()?;
@@ -98,21 +92,8 @@ impl Recalls {
     }
 
     /// The next thing to do.
-    pub(super) async fn turn(&mut self) -> Turn {
-        let Self { incoming, done, .. } = self;
-        let asked = async {
-            match incoming.next().await {
-                Some((peer, stream)) => Turn::Incoming(peer, stream),
-                None => std::future::pending().await,
-            }
-        };
-        let done = async {
-            match done.recv().await {
-                Ok(done) => Turn::Done(done),
-                Err(_) => std::future::pending().await,
-            }
-        };
-        smol::future::or(done, asked).await
+    pub(super) async fn turn(&mut self) -> Turn<Done> {
+        conversations::turn(&mut self.incoming, &self.done).await
     }
 
     /// When [`Node::recall`] has something to do.
@@ -223,10 +204,10 @@ impl Node {
         self.executor.spawn(task).detach();
     }
 
-    pub(super) fn on_recall(&mut self, turn: Turn) {
+    pub(super) fn on_recall(&mut self, turn: Turn<Done>) {
         let now = Instant::now();
         match turn {
-            Turn::Incoming(peer, stream) => {
+            Turn::Asked(peer, stream) => {
                 if self.recalls.running < limits::RECALLS_AT_ONCE {
                     self.recalls.running += 1;
                     let tell = self.recalls.tell.clone();
@@ -324,9 +305,5 @@ async fn read(stream: &mut Stream, most: usize) -> io::Result<Vec<u8>> {
 }
 
 async fn in_time<T>(part: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let timeout = async {
-        Delay::new(limits::RECALL_TIMEOUT).await;
-        Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"))
-    };
-    smol::future::or(part, timeout).await
+    nat::in_time(limits::RECALL_TIMEOUT, part, io::ErrorKind::TimedOut.into()).await
 }

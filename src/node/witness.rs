@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use futures::StreamExt;
 use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, IncomingStreams};
 
-use super::Node;
+use super::{Node, conversations};
 use crate::{discovery::scope, limits, nat::witness};
 
 /// Who asks.
@@ -25,14 +24,7 @@ impl Witness {
 
     /// The next one who asks.
     pub(super) async fn asked(&mut self) -> (PeerId, Stream) {
-        let asked = match &mut self.incoming {
-            Some(incoming) => incoming.next().await,
-            None => None,
-        };
-        match asked {
-            Some(asked) => asked,
-            None => std::future::pending().await,
-        }
+        conversations::asked(self.incoming.as_mut()).await
     }
 }
 

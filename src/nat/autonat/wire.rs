@@ -2,9 +2,11 @@
 
 use std::io;
 
-use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures::io::AsyncRead;
 
-use crate::limits;
+use crate::{limits, nat::frame};
+
+pub(super) use crate::nat::frame::write;
 
 /// What goes over a stream of [`super::DIAL_REQUEST`].
 #[derive(Clone, PartialEq, prost::Message)]
@@ -88,38 +90,12 @@ pub(super) struct DialBackResponse {
     pub(super) status: u32,
 }
 
-pub(super) async fn write(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &impl prost::Message,
-) -> io::Result<()> {
-    stream.write_all(&message.encode_length_delimited_to_vec()).await?;
-    stream.flush().await
-}
-
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] for what is too long or no such message.
 pub(super) async fn read<M: prost::Message + Default>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<M> {
-    let mut bytes = vec![0; read_length(stream).await?];
-    stream.read_exact(&mut bytes).await?;
-    M::decode(&*bytes).map_err(|_| invalid("no message of this protocol"))
-}
-
-/// A varint, one byte at a time: what follows it belongs to nobody else.
-async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
-    let mut length = 0;
-    for shift in [0, 7] {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).await?;
-        length |= usize::from(byte[0] & 0x7f) << shift;
-        match byte[0] & 0x80 {
-            0 if length <= limits::AUTONAT_MESSAGE_BYTES => return Ok(length),
-            0 => break,
-            _ => {}
-        }
-    }
-    Err(invalid("a message that is too long"))
+    frame::read(stream, limits::AUTONAT_MESSAGE_BYTES).await
 }
 
 pub(super) fn invalid(what: &'static str) -> io::Error {
@@ -156,16 +132,6 @@ mod tests {
         assert_eq!(bytes_of(&message), [6, 0x22, 4, 0x0a, 2, 0, 0]);
         assert_eq!(bytes_of(&DialBack { nonce: 2 }), [9, 0x09, 2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes_of(&DialBackResponse { status: 0 }), [0]);
-    }
-
-    #[test]
-    fn a_long_message_is_not_even_read() {
-        for long in [[0xff, 0x7f, 0], [0xff, 0xff, 0xff]] {
-            let mut rest = &long[..];
-            let error = smol::block_on(read::<Message>(&mut rest)).expect_err("too long");
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            assert_eq!(rest.len(), 1, "no more than the length was read");
-        }
     }
 
     proptest! {
