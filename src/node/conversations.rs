@@ -9,7 +9,7 @@ use smol::future;
 /// Something for the node to do.
 pub(super) enum Turn<T> {
     /// A peer wants to talk.
-    Asked(PeerId, Stream),
+    Asked(PeerId, Box<Stream>),
     /// A task has ended.
     Done(T),
 }
@@ -18,7 +18,7 @@ pub(super) enum Turn<T> {
 pub(super) async fn turn<T>(incoming: &mut IncomingStreams, results: &Receiver<T>) -> Turn<T> {
     let asked = async {
         let (peer, stream) = asked(Some(incoming)).await;
-        Turn::Asked(peer, stream)
+        Turn::Asked(peer, Box::new(stream))
     };
     future::or(async { Turn::Done(result(results).await) }, asked).await
 }

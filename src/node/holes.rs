@@ -216,7 +216,7 @@ impl Node {
                     && self.gives_way_to(&peer)
                 {
                     let own = self.punchable();
-                    self.agree(peer, Role::A, async move { dcutr::respond(stream, &own).await });
+                    self.agree(peer, Role::A, async move { dcutr::respond(*stream, &own).await });
                 }
             }
             Turn::Done(Agreed { peer, number, role, addrs }) => {

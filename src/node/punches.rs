@@ -147,7 +147,7 @@ impl Node {
 
     pub(super) fn on_punch(&mut self, turn: Turn<Done>) {
         match turn {
-            Turn::Asked(peer, stream) => self.on_proposal(peer, stream),
+            Turn::Asked(peer, stream) => self.on_proposal(peer, *stream),
             Turn::Done(Done { peer, hole, datagrams }) => {
                 match hole {
                     Ok(Hole::Expect(from)) => log::debug!("{peer} found a way here, from {from}"),

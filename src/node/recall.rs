@@ -212,7 +212,7 @@ impl Node {
                     self.recalls.running += 1;
                     let tell = self.recalls.tell.clone();
                     let task = async move {
-                        let done = match in_time(read_request(stream)).await {
+                        let done = match in_time(read_request(*stream)).await {
                             Ok((request, stream)) => Done::Asked(peer, request, stream),
                             Err(_) => Done::Nothing,
                         };
