@@ -137,12 +137,18 @@ impl Behaviour {
             false => Err(Refusal::TooFast),
         };
         let answer = match asked {
-            Asked::Reserve => allowed.and_then(|()| self.places.reserve(peer, origin, now)).map(|()| {
-                let addrs = self.addresses();
-                message::reserved(addrs, limits::RELAY_RESERVATION, &self.limits)
-            }),
+            Asked::Reserve => {
+                allowed.and_then(|()| self.places.reserve((peer, connection), origin, now)).map(|()| {
+                    let addrs = self.addresses();
+                    message::reserved(addrs, limits::RELAY_RESERVATION, &self.limits)
+                })
+            }
             Asked::Connect(target) => {
-                let to = self.peers.get(&target).and_then(|peer| peer.connections.keys().next().copied());
+                let own = self.places.reserved_at(&target);
+                let open = self.peers.get(&target).map(|peer| &peer.connections);
+                let to = open.and_then(|open| {
+                    own.filter(|id| open.contains_key(id)).or_else(|| open.keys().next().copied())
+                });
                 match allowed.and_then(|()| self.places.connect((peer, connection), origin, target, to)) {
                     Ok(circuit) => return self.tell(circuit, peer, stream),
                     Err(refusal) => Err(refusal),

@@ -67,6 +67,9 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Reservation {
     origin: Origin,
+    /// Over which it was asked for last: circuits come over this one. A peer may have another one for a moment that
+    /// speaks of nothing else than what it was made for, as AutoNAT's.
+    connection: ConnectionId,
     until: Instant,
 }
 
@@ -154,18 +157,28 @@ impl Places {
 
     /// Gives a peer a reservation, or prolongs the one that it has, which is always possible. What is over has been
     /// ended before, see [`Self::expire`].
-    pub(super) fn reserve(&mut self, peer: PeerId, origin: Origin, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn reserve(
+        &mut self,
+        (peer, connection): End,
+        origin: Origin,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let until = now + limits::RELAY_RESERVATION;
         if let Some(reservation) = self.reservations.get_mut(&peer) {
-            reservation.until = until;
+            (reservation.connection, reservation.until) = (connection, until);
             return Ok(());
         }
         let taken = self.reservations.values().map(|reservation| reservation.origin);
         if !has_place(origin, self.limits.reservations, taken) {
             return Err(Refusal::Full);
         }
-        self.reservations.insert(peer, Reservation { origin, until });
+        self.reservations.insert(peer, Reservation { origin, connection, until });
         Ok(())
+    }
+
+    /// Over which connection a peer has its reservation.
+    pub(super) fn reserved_at(&self, peer: &PeerId) -> Option<ConnectionId> {
+        Some(self.reservations.get(peer)?.connection)
     }
 
     /// Gives a circuit from a peer at `origin` to a connection of another one.

@@ -24,7 +24,17 @@ fn places(reservations: usize, circuits: usize) -> Places {
 
 /// How many of `peers` get a reservation.
 fn reserve(places: &mut Places, peers: std::ops::Range<usize>, origin: Origin, now: Instant) -> usize {
-    peers.filter(|n| places.reserve(peer(*n), origin, now).is_ok()).count()
+    peers.filter(|n| places.reserve(end(*n), origin, now).is_ok()).count()
+}
+
+#[test]
+fn circuits_come_where_the_place_was_asked_for() {
+    let (now, mut places) = (Instant::now(), places(8, 8));
+    assert_eq!(places.reserved_at(&peer(1)), None);
+    for connection in [5, 6].map(ConnectionId::new_unchecked) {
+        places.reserve((peer(1), connection), at(1, 1), now).expect("a place");
+        assert_eq!(places.reserved_at(&peer(1)), Some(connection));
+    }
 }
 
 /// A circuit from one peer to another, both with a connection of their number.
@@ -41,21 +51,21 @@ fn one_address_gets_a_third_one_network_half_and_others_find_places() {
         reserve(&mut places, 1000 * usize::from(host)..1000 * usize::from(host) + 10, at(1, host), now);
     }
     assert_eq!(places.reservations(), 120);
-    assert_eq!(places.reserve(peer(7), at(1, 99), now), Ok(()), "who has one may prolong it");
+    assert_eq!(places.reserve(end(7), at(1, 99), now), Ok(()), "who has one may prolong it");
     assert_eq!(reserve(&mut places, 1_000_000..1_000_030, at(2, 1), now), 30, "a home from elsewhere");
 }
 
 #[test]
 fn who_has_a_place_keeps_it_also_when_there_are_no_more() {
     let (mut places, now) = (places(8, 8), Instant::now());
-    (0..8).for_each(|n| assert_eq!(places.reserve(peer(n), at(n, 1), now), Ok(()), "{n}"));
-    assert_eq!(places.reserve(peer(8), at(8, 1), now), Err(Refusal::Full));
+    (0..8).for_each(|n| assert_eq!(places.reserve(end(n), at(n, 1), now), Ok(()), "{n}"));
+    assert_eq!(places.reserve(end(8), at(8, 1), now), Err(Refusal::Full));
     let later = now + limits::RELAY_RESERVATION - Duration::from_secs(1);
-    (0..7).for_each(|n| assert_eq!(places.reserve(peer(n), at(n, 1), later), Ok(()), "{n}"));
+    (0..7).for_each(|n| assert_eq!(places.reserve(end(n), at(n, 1), later), Ok(()), "{n}"));
     assert_eq!(places.next_due(), Some(now + limits::RELAY_RESERVATION));
     assert_eq!(places.expire(now + limits::RELAY_RESERVATION), [peer(7)]);
     assert!(!places.has(&peer(7)) && places.has(&peer(6)));
-    assert_eq!(places.reserve(peer(8), at(8, 1), later), Ok(()));
+    assert_eq!(places.reserve(end(8), at(8, 1), later), Ok(()));
 }
 
 #[test]
@@ -68,7 +78,7 @@ fn neighbours_are_bounded_by_the_whole_only() {
 fn a_circuit_needs_a_reservation_and_a_connection_at_its_end() {
     let (mut places, now) = (places(8, 8), Instant::now());
     assert_eq!(connect(&mut places, 1, at(1, 1), 2), Err(Refusal::NoReservation));
-    places.reserve(peer(2), at(2, 1), now).expect("a place");
+    places.reserve(end(2), at(2, 1), now).expect("a place");
     assert_eq!(places.connect(end(1), at(1, 1), peer(2), None), Err(Refusal::NoReservation));
     assert_eq!(connect(&mut places, 2, at(2, 1), 2), Err(Refusal::Itself));
     let circuit = connect(&mut places, 1, at(1, 1), 2).expect("a place");
@@ -84,7 +94,7 @@ fn a_circuit_needs_a_reservation_and_a_connection_at_its_end() {
 #[test]
 fn a_peer_has_so_many_circuits_from_it_and_to_it() {
     let (mut places, now) = (places(100, 1000), Instant::now());
-    (0..100).for_each(|n| places.reserve(peer(n), None, now).expect("a place"));
+    (0..100).for_each(|n| places.reserve(end(n), None, now).expect("a place"));
     let most = places.limits.circuits_per_peer;
     assert_eq!((1..100).filter(|n| connect(&mut places, 0, None, *n).is_ok()).count(), most);
     assert_eq!((1..100).filter(|n| connect(&mut places, *n, None, 0).is_ok()).count(), most);
@@ -93,7 +103,7 @@ fn a_peer_has_so_many_circuits_from_it_and_to_it() {
 #[test]
 fn one_network_cannot_take_all_circuits_nor_all_of_one_target() {
     let (mut places, now) = (places(300, 120), Instant::now());
-    (0..200).for_each(|n| places.reserve(peer(n), None, now).expect("a place"));
+    (0..200).for_each(|n| places.reserve(end(n), None, now).expect("a place"));
     for from in 1000..2000 {
         // Refusals are what is counted below.
         let _ = connect(&mut places, from, at(1, from as u8), 0);
@@ -147,13 +157,13 @@ proptest! {
             // Refusals are part of it.
             match is_circuit {
                 true => drop(connect(&mut places, from, origin, to)),
-                false => drop(places.reserve(peer(from), origin, now)),
+                false => drop(places.reserve(end(from), origin, now)),
             }
         }
         // Each network may take half of what those before it left.
         let most = |all: usize| all - (all >> networks);
         prop_assert!(places.reservations() <= most(64) && places.circuits() <= most(32));
-        prop_assert_eq!(places.reserve(peer(1000), at(77, 1), now), Ok(()));
+        prop_assert_eq!(places.reserve(end(1000), at(77, 1), now), Ok(()));
         prop_assert!(connect(&mut places, 1001, at(78, 1), 1000).is_ok());
     }
 }
