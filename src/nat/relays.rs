@@ -27,8 +27,8 @@ pub struct Relays {
 struct Relay {
     /// Where it is, with its peer ID at the end.
     addr: Multiaddr,
-    /// By the operator.
-    is_named: bool,
+    /// Where the operator says that it is.
+    named: Option<Multiaddr>,
     state: State,
     /// The delay before the next try, if this one fails.
     delay: Duration,
@@ -74,15 +74,23 @@ impl Relays {
     pub fn new(named: impl IntoIterator<Item = (PeerId, Multiaddr)>, now: Instant) -> Self {
         let mut relays = Relays::default();
         for (peer, addr) in named {
-            relays.known.entry(peer).or_insert_with(|| Relay::new(addr, true, now));
+            relays.known.entry(peer).or_insert_with(|| Relay::new(addr.clone(), Some(addr), now));
         }
         relays
     }
 
-    /// A connected peer is a relay.
+    /// A connected peer is a relay. If it is known and has moved, it is asked there.
     pub fn found(&mut self, peer: PeerId, addr: Multiaddr, now: Instant) {
+        if let Some(relay) = self.known.get_mut(&peer) {
+            if let State::Idle(at) = &mut relay.state
+                && relay.addr != addr
+            {
+                (relay.addr, *at) = (addr, now);
+            }
+            return;
+        }
         if self.known.len() < limits::RELAYS || self.forget_one() {
-            self.known.entry(peer).or_insert_with(|| Relay::new(addr, false, now));
+            self.known.insert(peer, Relay::new(addr, None, now));
         }
     }
 
@@ -92,7 +100,7 @@ impl Relays {
     }
 
     pub fn is_named(&self, peer: &PeerId) -> bool {
-        self.known.get(peer).is_some_and(|relay| relay.is_named)
+        self.known.get(peer).is_some_and(|relay| relay.named.is_some())
     }
 
     /// Whether there is a reservation at this relay, or one is asked for.
@@ -117,8 +125,8 @@ impl Relays {
         if used > self.wanted {
             // Found ones go before named ones, those that are not sure before those that are.
             let surplus = self.known.values_mut().filter(|relay| !matches!(relay.state, State::Idle(_)));
-            let surplus =
-                surplus.min_by_key(|relay| (relay.is_named, matches!(relay.state, State::Held { .. })));
+            let surplus = surplus
+                .min_by_key(|relay| (relay.named.is_some(), matches!(relay.state, State::Held { .. })));
             return surplus.and_then(|relay| relay.give_up(now)).map(Action::Close);
         }
         if let Some(renewal) = self.renewal(now) {
@@ -126,7 +134,7 @@ impl Relays {
         }
         let is_due = |relay: &Relay| matches!(relay.state, State::Idle(at) if at <= now);
         let due = self.known.iter().filter(|(_, relay)| used < self.wanted && is_due(relay));
-        let (peer, relay) = due.min_by_key(|(_, relay)| (!relay.is_named, relay.delay))?;
+        let (peer, relay) = due.min_by_key(|(_, relay)| (relay.named.is_none(), relay.delay))?;
         Some(Action::Ask(*peer, relay.addr.clone()))
     }
 
@@ -206,7 +214,7 @@ impl Relays {
 
     /// Makes place for another one.
     fn forget_one(&mut self) -> bool {
-        let idle = |relay: &Relay| !relay.is_named && matches!(relay.state, State::Idle(_));
+        let idle = |relay: &Relay| relay.named.is_none() && matches!(relay.state, State::Idle(_));
         let worst = self.known.iter().filter(|(_, relay)| idle(relay)).max_by_key(|(_, relay)| relay.delay);
         match worst.map(|(peer, _)| *peer) {
             Some(worst) => self.known.remove(&worst).is_some(),
@@ -216,12 +224,16 @@ impl Relays {
 }
 
 impl Relay {
-    fn new(addr: Multiaddr, is_named: bool, now: Instant) -> Self {
-        Relay { addr, is_named, state: State::Idle(now), delay: limits::RELAY_RETRY_FIRST }
+    fn new(addr: Multiaddr, named: Option<Multiaddr>, now: Instant) -> Self {
+        Relay { addr, named, state: State::Idle(now), delay: limits::RELAY_RETRY_FIRST }
     }
 
-    /// Waits for the current delay, less up to a half of it, and doubles the next one.
+    /// Waits for the current delay, less up to a half of it, and doubles the next one. Where the operator says that it
+    /// is, it may be again.
     fn fail(&mut self, now: Instant, jitter: f64) -> Duration {
+        if let Some(named) = &self.named {
+            self.addr = named.clone();
+        }
         let delay = self.delay.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
         self.state = State::Idle(now + delay);
         self.delay = (self.delay * 2).min(limits::RELAY_RETRY_MOST);
@@ -336,6 +348,22 @@ mod tests {
         assert!((3..100).contains(&tries), "{tries}");
         assert_eq!(relays.closed(listener, end, 0.0), None, "this was our wish");
         assert_eq!(ask(&mut relays, end)[0].0, one);
+    }
+
+    #[test]
+    fn a_relay_that_moves_is_asked_where_it_is() {
+        let (now, one) = (Instant::now(), PeerId::random());
+        let mut relays = relays(&[one], 1, now);
+        let listener = ask(&mut relays, now)[0].1;
+        relays.accepted(&one, None, now);
+        relays.closed(listener, now, 0.0);
+        assert_eq!(relays.next(now), None, "it is left alone for a while");
+        let moved: Multiaddr = format!("/ip4/203.0.113.9/tcp/4001/p2p/{one}").parse().expect("valid");
+        relays.found(one, moved.clone(), now);
+        assert_eq!(relays.next(now), Some(Action::Ask(one, moved)));
+        let listener = ask(&mut relays, now)[0].1;
+        let (_, delay) = relays.closed(listener, now, 0.0).expect("it was asked");
+        assert_eq!(relays.next(now + delay), Some(Action::Ask(one, addr(one))), "as the operator says");
     }
 
     #[test]
