@@ -105,10 +105,13 @@ impl Holes {
         self.observed.iter()
     }
 
-    /// The attempt that was just begun could not be made, and is again what comes next: a few times.
+    /// The attempt that was begun last, a punch, could not be made, and is again what comes next: a few times. The one
+    /// who was asked has begun none.
     #[cfg(feature = "stun")]
-    fn postpone(&mut self, peer: PeerId, now: Instant) {
+    pub(super) fn postpone(&mut self, peer: PeerId, now: Instant) {
         if let Some(attempt) = self.relayed.get_mut(&peer)
+            && attempt.count > 0
+            && attempt.count.is_multiple_of(2)
             && attempt.postponed < limits::DCUTR_POSTPONED
         {
             attempt.postponed += 1;

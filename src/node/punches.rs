@@ -161,7 +161,14 @@ impl Node {
                             log::debug!("no direct connection to {peer}: {e}");
                         }
                     }
-                    Err(e) => log::debug!("no way to {peer} was found: {e}"),
+                    Err(e) => {
+                        log::debug!("no way to {peer} was found: {e}");
+                        // The connection that they talked over was closed, of two that they had: not a packet was sent.
+                        if let punch::Error::Io(_) = e {
+                            self.punches.resting.remove(&peer);
+                            self.holes.postpone(peer, Instant::now());
+                        }
+                    }
                 }
                 self.punches.datagrams = Some(datagrams);
                 self.answer_punch();
