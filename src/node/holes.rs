@@ -108,7 +108,7 @@ impl Holes {
     /// The attempt that was begun last, a punch, could not be made, and is again what comes next: a few times. The one
     /// who was asked has begun none.
     #[cfg(feature = "stun")]
-    pub(super) fn postpone(&mut self, peer: PeerId, now: Instant) {
+    pub(super) fn postpone(&mut self, peer: PeerId, due: Instant) {
         if let Some(attempt) = self.relayed.get_mut(&peer)
             && attempt.count > 0
             && attempt.count.is_multiple_of(2)
@@ -116,7 +116,7 @@ impl Holes {
         {
             attempt.postponed += 1;
             attempt.count -= 1;
-            attempt.due = Some(now + limits::DCUTR_POSTPONE);
+            attempt.due = Some(due);
         }
     }
 
@@ -197,7 +197,7 @@ impl Node {
             #[cfg(feature = "stun")]
             if count.is_multiple_of(2) {
                 if !self.punch(peer, now) {
-                    self.holes.postpone(peer, now);
+                    self.holes.postpone(peer, now + limits::DCUTR_POSTPONE);
                 }
                 continue;
             }

@@ -163,10 +163,13 @@ impl Node {
                     }
                     Err(e) => {
                         log::debug!("no way to {peer} was found: {e}");
-                        // The connection that they talked over was closed, of two that they had: not a packet was sent.
+                        // Not a packet was sent: the connection that they talked over was closed, or both proposed
+                        // at once, and neither answered. One of them has to let the other go first.
                         if let punch::Error::Io(_) = e {
                             self.punches.resting.remove(&peer);
-                            self.holes.postpone(peer, Instant::now());
+                            let is_first = *self.swarm.local_peer_id() < peer;
+                            let patience = limits::DCUTR_POSTPONE * if is_first { 1 } else { 4 };
+                            self.holes.postpone(peer, Instant::now() + patience);
                         }
                     }
                 }
