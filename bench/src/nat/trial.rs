@@ -36,8 +36,9 @@ const TO_STAY_RELAYED: Duration = Duration::from_secs(12);
 /// What they say in the end is the proof that they are still connected.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// All that was said must be heard so long after the last of it at the most.
-const LATE: Duration = Duration::from_secs(3);
+/// All that was said must be heard so long after the last of it at the most. What a connection
+/// took along when it closed, in favour of a direct one, is asked for then, and once more 2 s later.
+const LATE: Duration = Duration::from_secs(8);
 
 /// Between two looks at what nodes have said.
 const LOOK: Duration = Duration::from_millis(5);
