@@ -23,15 +23,11 @@ use std::time::Duration;
 
 use futures_timer::Delay;
 
-/// Ends a part of a negotiation that takes longer than this with the error `late`.
-pub(crate) async fn in_time<T, E>(
-    time: Duration,
-    part: impl Future<Output = Result<T, E>>,
-    late: E,
-) -> Result<T, E> {
-    let timeout = async {
+/// What comes of `part`, if it takes no longer than this.
+pub(crate) async fn within<T>(time: Duration, part: impl Future<Output = T>) -> Option<T> {
+    let late = async {
         Delay::new(time).await;
-        Err(late)
+        None
     };
-    smol::future::or(part, timeout).await
+    smol::future::or(async { Some(part.await) }, late).await
 }

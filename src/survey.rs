@@ -1,13 +1,7 @@
 //! `warren nat`: what situation this machine is in, told to a person or to a program.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Instant};
 
-use futures_timer::Delay;
 use libp2p::{Multiaddr, Transport as _, core::transport::ListenerId, identity::Keypair};
 use smol::Executor;
 
@@ -23,6 +17,7 @@ use crate::{
             driver::{self, Event},
             verdict::{Filtering, Verdict},
         },
+        within,
     },
     transport::{
         self,
@@ -100,16 +95,13 @@ async fn hear(events: &async_channel::Receiver<Event>, verdicts: &mut BTreeMap<F
     }
 }
 
-async fn within(time: Duration, part: impl Future<Output = ()>) {
-    let late = async {
-        Delay::new(time).await;
-    };
-    smol::future::or(part, late).await;
-}
-
 /// What the router says when it is asked for a port.
 #[cfg(feature = "portmap")]
-async fn ask_router(quic: &quic::Transport, executor: &Executor<'static>, time: Duration) -> Vec<Report> {
+async fn ask_router(
+    quic: &quic::Transport,
+    executor: &Executor<'static>,
+    time: std::time::Duration,
+) -> Vec<Report> {
     let Some(port) = quic.datagrams(Kind::Punch).local_addrs().first().map(std::net::SocketAddr::port) else {
         return Vec::new();
     };

@@ -96,10 +96,7 @@ pub fn build(key: &Keypair, carriers: Carriers) -> Result<Built, BuildError> {
         .multiplex(muxing())
         .timeout(limits::HANDSHAKE_TIMEOUT)
         .boxed();
-    let tcp = match carriers.has_tcp() {
-        true => OptionalTransport::some(tcp_stack(key)?),
-        false => OptionalTransport::none(),
-    };
+    let tcp = tcp_stack(key, carriers)?;
     let transport = through.or_transport(tcp).map(|output, _| output.into_inner()).boxed();
     #[cfg(feature = "quic")]
     let (transport, driver, side) = with_quic(key, carriers, transport)?;
@@ -126,10 +123,7 @@ pub fn beside(
     key: &Keypair,
     carriers: Carriers,
 ) -> Result<(Authenticated, BoxFuture<'static, ()>), BuildError> {
-    let tcp = match carriers.has_tcp() {
-        true => OptionalTransport::some(tcp_stack(key)?),
-        false => OptionalTransport::none(),
-    };
+    let tcp = tcp_stack(key, carriers)?;
     #[cfg(feature = "quic")]
     return with_quic(key, carriers, tcp.boxed()).map(|(all, driver, _)| (all, driver));
     #[cfg(not(feature = "quic"))]
@@ -152,13 +146,16 @@ fn with_quic(
     Ok((all.boxed(), Box::pin(driver), Some(side)))
 }
 
-fn tcp_stack(key: &Keypair) -> Result<Authenticated, noise::Error> {
-    Ok(tcp::Transport::new(tcp::Config::default())
+fn tcp_stack(key: &Keypair, carriers: Carriers) -> Result<OptionalTransport<Authenticated>, noise::Error> {
+    if !carriers.has_tcp() {
+        return Ok(OptionalTransport::none());
+    }
+    let tcp = tcp::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxing())
-        .timeout(limits::HANDSHAKE_TIMEOUT)
-        .boxed())
+        .timeout(limits::HANDSHAKE_TIMEOUT);
+    Ok(OptionalTransport::some(tcp.boxed()))
 }
 
 fn muxing() -> yamux::Config {

@@ -16,7 +16,7 @@
 //! of the kinds `public` and `ipv6-firewall` have IPv6. Before any experiment a plain UDP reflector, which has two
 //! addresses, checks that each NAT does what its name says.
 
-pub(crate) mod kinds;
+mod kinds;
 mod reach;
 mod report;
 mod trial;

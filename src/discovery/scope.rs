@@ -228,6 +228,11 @@ pub fn is_circuit(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
+/// Whether an address is one of QUIC.
+pub fn is_quic(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| part == Protocol::QuicV1)
+}
+
 /// The relay that an address leads through, if it does.
 pub fn relay_of(addr: &Multiaddr) -> Option<PeerId> {
     let mut parts = addr.iter().take_while(|part| *part != Protocol::P2pCircuit);

@@ -19,7 +19,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use futures_timer::Delay;
 use libp2p::{Multiaddr, StreamProtocol};
 
-use super::{frame, in_time};
+use super::{frame, within};
 use crate::limits;
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/dcutr");
@@ -71,7 +71,7 @@ pub async fn initiate(
         Delay::new(round_trip / 2).await;
         Ok(addrs)
     };
-    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
+    within(limits::DCUTR_TIMEOUT, part).await.unwrap_or(Err(Error::Late))
 }
 
 /// A's part. Returns B's addresses at the moment to dial them.
@@ -89,7 +89,7 @@ pub async fn respond(
         read(&mut stream, SYNC).await?;
         if addrs.is_empty() { Err(Error::NoAddresses) } else { Ok(addrs) }
     };
-    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
+    within(limits::DCUTR_TIMEOUT, part).await.unwrap_or(Err(Error::Late))
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), kind: u32, addrs: &[Multiaddr]) -> io::Result<()> {

@@ -28,11 +28,9 @@ use std::{
 };
 
 use async_channel::{Receiver, Sender};
-use futures::future::{Either, select};
-use futures_timer::Delay;
 
 use self::driver::Driver;
-use crate::limits;
+use crate::{limits, nat::within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -162,14 +160,6 @@ impl PortMapper {
         let drained = async { while self.events.recv().await.is_ok() {} };
         // The driver has the same bound; this is for one that does not run.
         within(2 * limits::PORTMAP_RELEASE, drained).await;
-    }
-}
-
-/// `future` within a time.
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    match select(Box::pin(future), Delay::new(limit)).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
     }
 }
 

@@ -32,7 +32,7 @@ use libp2p::StreamProtocol;
 
 pub use self::plan::{Nat, Part, Plan};
 use self::wire::Hello;
-use super::in_time;
+use super::within;
 use crate::{
     limits,
     transport::quic::{Datagrams, PUNCH_MAGIC},
@@ -98,7 +98,7 @@ pub async fn initiate<S: Future<Output = bool>>(
         let ((), is_seen) = future::join(Delay::new(round_trip / 2), seen(other.nat.ip())).await;
         agreement(own, other.nat, token, is_seen)
     };
-    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
+    within(limits::DCUTR_TIMEOUT, part).await.unwrap_or(Err(Error::Late))
 }
 
 /// The part of the other one, in the same way.
@@ -118,7 +118,7 @@ pub async fn respond<S: Future<Output = bool>>(
         go?;
         agreement(own, other, token, is_seen)
     };
-    in_time(limits::DCUTR_TIMEOUT, part, Error::Late).await
+    within(limits::DCUTR_TIMEOUT, part).await.unwrap_or(Err(Error::Late))
 }
 
 fn agreement(own: Nat, other: Nat, token: Token, is_seen: bool) -> Result<Agreement, Error> {

@@ -16,7 +16,7 @@ use std::{io, net::IpAddr};
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::{PeerId, StreamProtocol};
 
-use super::{frame, in_time};
+use super::{frame, within};
 use crate::limits;
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/warren/witness/1.0.0");
@@ -54,7 +54,7 @@ pub async fn ask(
         let answer: Answer = frame::read(&mut stream, limits::WITNESS_BYTES).await?;
         Ok(answer.seen)
     };
-    in_time(limits::WITNESS_TIMEOUT, part, io::ErrorKind::TimedOut.into()).await
+    within(limits::WITNESS_TIMEOUT, part).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Answers as `sees` does. `Ok(false)` is the answer to a question that makes no sense, too.
@@ -72,7 +72,7 @@ pub async fn answer(
         frame::write(&mut stream, &Answer { seen }).await?;
         Ok(seen)
     };
-    in_time(limits::WITNESS_TIMEOUT, part, io::ErrorKind::TimedOut.into()).await
+    within(limits::WITNESS_TIMEOUT, part).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

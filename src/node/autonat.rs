@@ -13,7 +13,6 @@ use libp2p::{
         transport::{DialOpts, PortUse},
     },
     identify,
-    multiaddr::Protocol,
 };
 use libp2p_stream::{Control, IncomingStreams};
 
@@ -22,11 +21,14 @@ use crate::{
     config::Config,
     discovery::scope::{self, Networks},
     limits,
-    nat::autonat::{
-        DIAL_BACK, DIAL_REQUEST,
-        client::{Ask, Client, Outcome, Verdict},
-        server::{Server, Terms},
-        talk::{self, Request, within},
+    nat::{
+        autonat::{
+            DIAL_BACK, DIAL_REQUEST,
+            client::{Ask, Client, Outcome, Verdict},
+            server::{Server, Terms},
+            talk::{self, Request},
+        },
+        within,
     },
     transport::{self, Authenticated, Carriers},
 };
@@ -87,8 +89,7 @@ struct Way {
 impl Way {
     /// `None`: through a relay.
     fn of(addr: &Multiaddr) -> Option<Self> {
-        let is_quic = addr.iter().any(|part| part == Protocol::QuicV1);
-        scope::ip_of(addr).map(|ip| Way { is_quic, is_ipv4: ip.is_ipv4() })
+        scope::ip_of(addr).map(|ip| Way { is_quic: scope::is_quic(addr), is_ipv4: ip.is_ipv4() })
     }
 }
 
@@ -269,7 +270,7 @@ impl Node {
                     self.autonat.reading += 1;
                     self.tell_autonat(async move {
                         let heard = async { talk::hear(&mut stream).await.ok() };
-                        let nonce = within(limits::AUTONAT_HANDOVER, heard).await;
+                        let nonce = within(limits::AUTONAT_HANDOVER, heard).await.flatten();
                         News::Heard(peer, nonce.map(|nonce| (nonce, stream)))
                     });
                 }
@@ -282,8 +283,7 @@ impl Node {
                     self.autonat.reading += 1;
                     self.tell_autonat(async move {
                         // Whether that arrives is for the server to say.
-                        let confirmed = async { talk::confirm(stream).await.ok() };
-                        within(limits::AUTONAT_HANDOVER, confirmed).await;
+                        within(limits::AUTONAT_HANDOVER, talk::confirm(stream)).await;
                         News::Confirmed
                     });
                 }
@@ -302,7 +302,7 @@ impl Node {
 
     /// What a connected peer says of itself: whether it dials others back.
     pub(super) fn offered_dial_backs(&mut self, peer: PeerId, info: &identify::Info, now: Instant) {
-        let ip = self.links.addresses(|other| *other == peer).find_map(|(_, addr)| scope::ip_of(addr));
+        let ip = self.links.ips(|other| *other == peer).next().map(|(_, ip)| ip);
         // Some do so on connections of one direction only and say so on each; who does not any more fails to answer.
         if let Some(ip) = ip.filter(|_| info.protocols.contains(&DIAL_REQUEST)) {
             self.autonat.client.server(peer, ip, now);
@@ -321,8 +321,10 @@ impl Node {
                 Some(talk::ask(stream, &ask.addr, nonce, ask.allowance).await)
             };
             // Who is late has been paid for all that we know.
-            let (outcome, paid) =
-                within(limits::AUTONAT_ASK, asked).await.unwrap_or((Outcome::Failed, ask.allowance));
+            let (outcome, paid) = within(limits::AUTONAT_ASK, asked)
+                .await
+                .flatten()
+                .unwrap_or((Outcome::Failed, ask.allowance));
             News::Answered { ask, nonce, outcome, paid }
         });
     }
@@ -419,8 +421,7 @@ impl Node {
     }
 
     fn on_dial_request(&mut self, peer: PeerId, stream: Stream) {
-        let observed: Vec<IpAddr> =
-            self.links.addresses(|other| *other == peer).filter_map(|(_, addr)| scope::ip_of(addr)).collect();
+        let observed: Vec<IpAddr> = self.links.ips(|other| *other == peer).map(|(_, ip)| ip).collect();
         let is_admitted =
             observed.first().is_some_and(|ip| self.autonat.server.admit(peer, *ip, Instant::now()));
         if is_admitted {
@@ -429,13 +430,13 @@ impl Node {
             let price = fastrand::u32(limits::AUTONAT_DATA_LEAST..=limits::AUTONAT_DATA_MOST);
             self.tell_autonat(async move {
                 let received = async { Request::receive(stream, &terms, price).await.ok()? };
-                News::Wanted(peer, within(limits::AUTONAT_RECEIVE, received).await)
+                News::Wanted(peer, within(limits::AUTONAT_RECEIVE, received).await.flatten())
             });
         } else if self.autonat.rejecting < limits::AUTONAT_SERVING {
             self.autonat.rejecting += 1;
             self.tell_autonat(async move {
                 // Who does not want to hear it need not.
-                within(limits::AUTONAT_HANDOVER, async { talk::reject(stream).await.ok() }).await;
+                within(limits::AUTONAT_HANDOVER, talk::reject(stream)).await;
                 News::Rejected
             });
         }

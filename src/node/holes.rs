@@ -282,8 +282,7 @@ impl Node {
         }
         log::debug!("dialling {peer} directly at {addrs:?}");
         let opts = |addrs| DialOpts::peer_id(peer).addresses(addrs).condition(PeerCondition::Always);
-        let is_quic = |addr: &&Multiaddr| addr.iter().any(|part| part == Protocol::QuicV1);
-        let quic: Vec<Multiaddr> = addrs.iter().filter(is_quic).cloned().collect();
+        let quic: Vec<Multiaddr> = addrs.iter().filter(|addr| scope::is_quic(addr)).cloned().collect();
         let mut dials = match role {
             Role::A => vec![opts(addrs).build()],
             Role::B => vec![opts(addrs).override_role().build()],

@@ -9,9 +9,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
-    gossipsub, identify,
-    multiaddr::Protocol,
-    ping,
+    gossipsub, identify, ping,
     swarm::{
         ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -96,6 +94,15 @@ impl Links {
         meant.flat_map(|(peer, link)| link.connections.values().map(|addr| (*peer, addr)))
     }
 
+    /// From which IP addresses those peers that are meant are connected directly.
+    #[cfg(any(feature = "autonat", feature = "relay-server"))]
+    pub(super) fn ips(
+        &self,
+        meant: impl Fn(&PeerId) -> bool,
+    ) -> impl Iterator<Item = (PeerId, std::net::IpAddr)> {
+        self.addresses(meant).filter_map(|(peer, addr)| Some((peer, scope::ip_of(addr)?)))
+    }
+
     /// Whether a peer says when it is started again: then nothing has to be guessed.
     fn tells_lives(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(Peer::tells_lives)
@@ -142,8 +149,7 @@ impl Peer {
     /// All connections but the best: direct ones go before those through relays, QUIC before TCP (one lost packet holds up one stream, and the
     /// connection survives a change of address), and an older one before a younger.
     fn surplus(&self) -> Vec<ConnectionId> {
-        let is_tcp = |addr: &Multiaddr| !addr.iter().any(|part| part == Protocol::QuicV1);
-        let rank = |addr: &Multiaddr| (scope::is_circuit(addr), is_tcp(addr));
+        let rank = |addr: &Multiaddr| (scope::is_circuit(addr), !scope::is_quic(addr));
         let mut ids: Vec<_> = self.connections.iter().map(|(id, addr)| (rank(addr), *id)).collect();
         ids.sort();
         ids.into_iter().skip(1).map(|(_, id)| id).collect()

@@ -36,7 +36,7 @@ impl Node {
     pub(super) fn on_circuit(&mut self, event: circuit::Event) {
         let now = Instant::now();
         match event {
-            circuit::Event::Granted { relay, lifetime, is_renewal, .. } => {
+            circuit::Event::Granted { relay, lifetime, is_renewal } => {
                 self.relays.accepted(&relay, lifetime, now);
                 #[cfg(feature = "stun")]
                 self.ask_peers_for_stun();

@@ -305,5 +305,5 @@ async fn read(stream: &mut Stream, most: usize) -> io::Result<Vec<u8>> {
 }
 
 async fn in_time<T>(part: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    nat::in_time(limits::RECALL_TIMEOUT, part, io::ErrorKind::TimedOut.into()).await
+    nat::within(limits::RECALL_TIMEOUT, part).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }

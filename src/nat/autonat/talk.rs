@@ -5,14 +5,12 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::{
     AsyncRead, AsyncWrite, AsyncWriteExt,
     future::{Either, poll_fn, select},
 };
-use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId,
     core::{
@@ -32,7 +30,7 @@ use super::{
         Part, dial_status, invalid, read, status, write,
     },
 };
-use crate::limits;
+use crate::{limits, nat::within};
 
 /// Asks to be dialled at `addr`, and sends up to `allowance` bytes if the server wants to see some. Returns how that
 /// went, and how many bytes were sent.
@@ -162,14 +160,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Request<S> {
         asker: PeerId,
         dial: impl Future<Output = Result<(PeerId, StreamMuxerBox), E>>,
     ) -> io::Result<bool> {
-        let connection = within(limits::AUTONAT_DIAL, async { dial.await.ok() }).await;
+        let connection = within(limits::AUTONAT_DIAL, dial).await.and_then(Result::ok);
         // Whoever else is there, it is not the asker.
         let dial_status = match connection.filter(|(peer, _)| *peer == asker) {
             None => dial_status::NO_CONNECTION,
-            Some((_, muxer)) => match within(limits::AUTONAT_HANDOVER, hand_over(muxer, self.nonce)).await {
-                Some(()) => dial_status::OK,
-                None => dial_status::NO_DIAL_BACK,
-            },
+            Some((_, muxer)) => {
+                match within(limits::AUTONAT_HANDOVER, hand_over(muxer, self.nonce)).await.flatten() {
+                    Some(()) => dial_status::OK,
+                    None => dial_status::NO_DIAL_BACK,
+                }
+            }
         };
         let response = DialResponse { status: status::OK, index: self.wanted.index, dial_status };
         respond(self.stream, response).await?;
@@ -264,15 +264,6 @@ impl Future for Driven {
             }
         }
     }
-}
-
-/// What comes of something if it does not take longer.
-pub async fn within<T>(time: Duration, part: impl Future<Output = Option<T>>) -> Option<T> {
-    let late = async {
-        Delay::new(time).await;
-        None
-    };
-    smol::future::or(part, late).await
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use libp2p::{
     },
     multiaddr::Protocol,
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenerClosed,
+        ConnectionClosed, ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, ListenerClosed,
         NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::ConnectionEstablished,
         dial_opts::{DialOpts, PeerCondition},
@@ -59,7 +59,7 @@ struct Held {
 #[derive(Debug)]
 pub enum Event {
     /// The relay holds a place for this long, if it can be said.
-    Granted { relay: PeerId, listener: ListenerId, lifetime: Option<Duration>, is_renewal: bool },
+    Granted { relay: PeerId, lifetime: Option<Duration>, is_renewal: bool },
     /// It did not hold it for longer when asked to.
     NotRenewed { listener: ListenerId, error: Error },
 }
@@ -86,17 +86,15 @@ impl Behaviour {
     }
 
     fn ask(&mut self, relay: &Relay, ask: Ask) {
-        if let Ask::Place(listener) = ask
-            && let Some(held) = self.places.get_mut(&listener)
-            && held.connection.is_none()
-        {
-            held.connection = self.connections.get(&relay.peer).and_then(|ids| ids.first().copied());
-        }
-        let own = match ask {
-            Ask::Place(listener) => self.places.get(&listener).and_then(|held| held.connection),
-            Ask::Circuit(..) => None,
+        let oldest = self.connections.get(&relay.peer).and_then(|ids| ids.first().copied());
+        let connection = match ask {
+            Ask::Circuit(..) => oldest,
+            Ask::Place(listener) => {
+                let Some(held) = self.places.get_mut(&listener) else { return };
+                held.connection = held.connection.or(oldest);
+                held.connection
+            }
         };
-        let connection = own.or_else(|| self.connections.get(&relay.peer)?.first().copied());
         if let Some(connection) = connection {
             self.order(relay.peer, connection, Order::Ask(ask));
         } else if let Some((_, asks)) = self.dialing.get_mut(&relay.peer) {
@@ -182,7 +180,7 @@ impl Behaviour {
             self.actions.push_back(ToSwarm::ExternalAddrConfirmed(external(&held.relay, self.local)));
         }
         let lifetime = place.lifetime;
-        let event = Event::Granted { relay: peer, listener, lifetime, is_renewal };
+        let event = Event::Granted { relay: peer, lifetime, is_renewal };
         self.actions.push_back(ToSwarm::GenerateEvent(event));
     }
 
@@ -231,13 +229,13 @@ impl Behaviour {
         }
     }
 
-    fn dial_failed(&mut self, connection: ConnectionId, why: String) {
+    fn dial_failed(&mut self, connection: ConnectionId, why: &DialError) {
         let of_it = self.dialing.iter().find(|(_, (dial, _))| *dial == connection);
         let Some((_, asks)) = of_it.map(|(peer, _)| *peer).and_then(|peer| self.dialing.remove(&peer)) else {
             return;
         };
         for ask in asks {
-            let error = Error::Unreachable(why.clone());
+            let error = Error::Unreachable(why.to_string());
             match ask {
                 // Who asked may have changed his mind.
                 Ask::Circuit(_, reply) => drop(reply.send(Err(error))),
@@ -310,7 +308,7 @@ impl NetworkBehaviour for Behaviour {
                 self.closed(peer_id, connection_id);
             }
             FromSwarm::DialFailure(DialFailure { connection_id, error, .. }) => {
-                self.dial_failed(connection_id, error.to_string());
+                self.dial_failed(connection_id, error);
             }
             FromSwarm::ListenerClosed(ListenerClosed { listener_id, .. }) => self.forget(listener_id),
             _ => return,

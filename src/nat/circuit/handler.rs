@@ -203,7 +203,7 @@ impl ConnectionHandler for Handler {
 
 /// Ends what takes longer than [`limits::CIRCUIT_TIMEOUT`].
 async fn in_time<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match nat::in_time(limits::CIRCUIT_TIMEOUT, part, Error::Late).await {
+    match nat::within(limits::CIRCUIT_TIMEOUT, part).await.unwrap_or(Err(Error::Late)) {
         Err(Error::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Gone),
         result => result,
     }

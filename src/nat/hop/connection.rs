@@ -12,7 +12,6 @@ use futures::{
     io::AsyncWriteExt,
     stream::FuturesUnordered,
 };
-use futures_timer::Delay;
 use libp2p::{
     PeerId, StreamProtocol,
     core::upgrade::{DeniedUpgrade, ReadyUpgrade},
@@ -30,7 +29,10 @@ use super::{
 };
 use crate::{
     limits,
-    nat::circuit::{HOP, STOP},
+    nat::{
+        circuit::{HOP, STOP},
+        within,
+    },
 };
 
 /// A connection of a relay.
@@ -252,11 +254,7 @@ async fn answer(stream: &mut Stream, bytes: &[u8]) {
 
 /// One step of a negotiation, or `late` after [`limits::RELAY_PATIENCE`].
 async fn in_time<T>(step: impl Future<Output = T>, late: T) -> T {
-    let timeout = async {
-        Delay::new(limits::RELAY_PATIENCE).await;
-        late
-    };
-    smol::future::or(step, timeout).await
+    within(limits::RELAY_PATIENCE, step).await.unwrap_or(late)
 }
 
 impl std::fmt::Debug for Connection {

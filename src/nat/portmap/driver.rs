@@ -20,9 +20,8 @@ use super::{
     Config, Event, Method, Wish,
     core::Core,
     route::{Route, routes},
-    within,
 };
-use crate::{limits, transport::routes::Changes};
+use crate::{limits, nat::within, transport::routes::Changes};
 
 pub(super) struct Driver {
     config: Config,

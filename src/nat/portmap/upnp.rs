@@ -12,8 +12,8 @@ mod xml;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use self::http::Url;
-use super::{Protocol, within};
-use crate::{discovery::scope, limits};
+use super::Protocol;
+use crate::{discovery::scope, limits, nat::within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {

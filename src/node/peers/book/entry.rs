@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, net::IpAddr, time::Instant};
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::Multiaddr;
 
 use super::Source;
 use crate::{
@@ -111,7 +111,7 @@ impl Entry {
             Some(Source::Identify | Source::Member | Source::Saved) => 1,
             Some(Source::Mdns | Source::Dht) | None => 2,
         };
-        let is_quic = self.addr.iter().any(|part| part == Protocol::QuicV1);
+        let is_quic = scope::is_quic(&self.addr);
         let is_relayed = scope::is_circuit(&self.addr);
         let newest = (Reverse(self.reached), Reverse(self.learnt));
         (is_in_doubt, rank, self.failures, is_relayed, newest, !is_quic)
