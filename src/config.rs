@@ -2,6 +2,9 @@
 
 mod file;
 mod relay;
+mod reload;
+
+pub use self::reload::{Changes, Source};
 
 use std::{
     env,
@@ -22,12 +25,13 @@ use crate::{
     cli,
     discovery::scope::{self, Prefix, PrefixError},
     identity, limits,
+    logs::{Format, LogConfig},
     rooms::{NameError, Nick, Room},
     transport::Carriers,
 };
 
 /// A node's configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where to accept connections.
     pub listen: Vec<Multiaddr>,
@@ -77,8 +81,23 @@ pub struct Config {
     pub plain: bool,
     /// Find peers on the local network, in builds that can.
     pub mdns: bool,
-    /// How much to log: 0 warnings, 1 info, 2 debug, 3 trace.
-    pub verbosity: u8,
+    /// How much to log, and how.
+    pub log: LogConfig,
+    /// Where to listen for those who steer this node.
+    pub control: Control,
+    /// The words that this came from.
+    pub source: Source,
+}
+
+/// A socket for those who steer the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// It was named: it must work.
+    At(PathBuf),
+    /// Where a service usually has it.
+    Usual(PathBuf),
+    /// Without.
+    Off,
 }
 
 /// Where a node's key comes from.
@@ -162,6 +181,15 @@ pub enum ConfigError {
     PublishTooLong(usize),
     #[error("--{0} '' is empty; leave it out or give it a value")]
     Empty(&'static str),
+    #[error("--log-format '{0}' is not known; say full, timed, plain or journal")]
+    LogFormat(String),
+    #[cfg(not(feature = "control"))]
+    #[error("--control '{0}' cannot be used: this warren was built without the control socket; leave it out")]
+    NoControl(String),
+    #[error("there is nothing to read again: this node was started without --config")]
+    NoFile,
+    #[error("the configuration '{}' is no regular file, so it cannot be read again", .0.display())]
+    Unrepeatable(PathBuf),
     #[error("cannot read the configuration file '{file}': {why}")]
     File { file: PathBuf, why: String },
     #[error("'{file}' line {line}: {why}")]
@@ -171,22 +199,26 @@ pub enum ConfigError {
 impl Config {
     /// A node that takes part in rooms.
     pub fn run(words: cli::Run) -> Result<Self, ConfigError> {
-        let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_run, |line| check_run(line, &[], None))?,
-            None => words,
+        let check = |line| check_run(line, &[], None);
+        let all = match &words.config {
+            Some(file) => with_file(words.clone(), Path::new(file), merge_run, check)?,
+            None => words.clone(),
         };
-        check_run(words, &["lobby"], None)
+        let config = check_run(all.clone(), &["lobby"], None)?;
+        Ok(Config { source: Source::run(words, all), ..config })
     }
 
     /// A node that others meet at.
     pub fn relay(words: cli::Relay) -> Result<Self, ConfigError> {
-        let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_relay, check_relay)?,
-            None => words,
+        let all = match &words.config {
+            Some(file) => with_file(words.clone(), Path::new(file), merge_relay, check_relay)?,
+            None => words.clone(),
         };
-        check_relay(words)
+        let config = check_relay(all.clone())?;
+        Ok(Config { source: Source::relay(words, all), ..config })
     }
 }
+
 impl IdConfig {
     /// `warren id`.
     pub fn new(words: cli::Id) -> Result<Self, ConfigError> {
@@ -292,7 +324,9 @@ fn check_run(
         mdns,
         #[cfg(feature = "portmap")]
         portmap,
-        verbosity: words.verbose,
+        log: LogConfig { verbosity: words.verbose, format: log_format(words.log_format)? },
+        control: control(words.control)?,
+        source: Source::default(),
     })
 }
 
@@ -522,6 +556,39 @@ fn dht(word: Option<String>) -> Result<Option<Dht>, ConfigError> {
         Some("public") => Ok(Some(Dht::Public)),
         Some("off") => Ok(None),
         Some(word) => Err(ConfigError::Dht { word: word.into(), known: "private, public or off" }),
+    }
+}
+
+/// Without a word, a service of systemd has its socket where its runtime files are.
+fn control(word: Option<String>) -> Result<Control, ConfigError> {
+    #[cfg(not(feature = "control"))]
+    return match word {
+        Some(word) if word != "off" => Err(ConfigError::NoControl(word)),
+        _ => Ok(Control::Off),
+    };
+    #[cfg(feature = "control")]
+    Ok(match path("control", word)? {
+        Some(word) if word.as_os_str() == "off" => Control::Off,
+        Some(path) => Control::At(path),
+        None => runtime_dir().map_or(Control::Off, |dir| Control::Usual(dir.join("control"))),
+    })
+}
+
+/// What systemd made for this service, the first one if there are several.
+#[cfg(feature = "control")]
+pub fn runtime_dir() -> Option<PathBuf> {
+    let dirs = env::var_os("RUNTIME_DIRECTORY")?;
+    env::split_paths(&dirs).next().filter(|dir| dir.is_absolute())
+}
+
+fn log_format(word: Option<String>) -> Result<Format, ConfigError> {
+    match word.as_deref() {
+        None => Ok(Format::usual()),
+        Some("full") => Ok(Format::Full),
+        Some("timed") => Ok(Format::Timed),
+        Some("plain") => Ok(Format::Plain),
+        Some("journal") => Ok(Format::Journal),
+        Some(word) => Err(ConfigError::LogFormat(word.into())),
     }
 }
 

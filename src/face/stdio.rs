@@ -16,6 +16,8 @@ use rustix::{
     io::Errno,
 };
 
+use smol::future;
+
 use crate::limits;
 
 /// Lines of standard input.
@@ -84,6 +86,8 @@ impl Lines {
             let read = self.file.read(&mut self.buffer[length..]).await;
             self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
             self.ended = read? == 0;
+            // Somebody who writes without end must not keep the others waiting.
+            future::yield_now().await;
         }
     }
 
@@ -128,6 +132,12 @@ impl Output {
     /// This process's standard output.
     pub fn stdout() -> io::Result<Self> {
         Ok(Self { file: File::new(io::stdout().as_fd().try_clone_to_owned()?) })
+    }
+
+    /// Any open file.
+    #[cfg(feature = "control")]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { file: File::new(fd) }
     }
 
     /// Whether a person is looking.
