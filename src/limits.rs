@@ -263,6 +263,9 @@ pub const CONTROL_ANSWERS: usize = 4;
 
 const _: () = assert!(CONTROL_EVENT_BYTES > 16 * ENVELOPE_BYTES);
 
+/// One of several who write rests for so long after some kB, so that the node has its turn: each may bring 16 MB/s.
+pub const TURN_REST: Duration = Duration::from_millis(1);
+
 /// Connections to the control socket that the kernel keeps until they are accepted.
 pub const CONTROL_BACKLOG: i32 = 64;
 

@@ -168,7 +168,7 @@ async fn client(stream: UnixStream, handle: Handle) {
     let run = async {
         // Nobody else has this open file, so it may be what a shared one must not be.
         stream.set_nonblocking(true)?;
-        let input = Lines::new(stream.try_clone()?.into());
+        let input = Lines::in_turns(stream.try_clone()?.into());
         json_lines::run(handle, events, Some(input), Output::new(stream.into()), Carrier::Socket).await
     };
     if let Err(e) = run.await {

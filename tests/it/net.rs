@@ -74,7 +74,9 @@ pub(crate) fn warren(dir: &Dir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
     let foreign =
         ["RUST_LOG", "NO_COLOR", "RUST_BACKTRACE", "JOURNAL_STREAM", "RUNTIME_DIRECTORY", "WARREN_CONTROL"];
-    foreign.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in foreign {
+        command.env_remove(name);
+    }
     command.env("HOME", &dir.0).env("XDG_STATE_HOME", dir.0.join("state")).stdin(Stdio::null());
     command
 }
