@@ -3,8 +3,14 @@
 mod file;
 mod relay;
 mod reload;
+mod service;
 
-pub use self::reload::{Changes, Source};
+#[cfg(feature = "control")]
+pub use self::service::runtime_dir;
+pub use self::{
+    reload::{Changes, Source},
+    service::Control,
+};
 
 use std::{
     env,
@@ -16,6 +22,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use self::{
     file::{merge_relay, merge_run, with_file},
     relay::check_relay,
+    service::{control, log_format},
 };
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
@@ -25,7 +32,7 @@ use crate::{
     cli,
     discovery::scope::{self, Prefix, PrefixError},
     identity, limits,
-    logs::{Format, LogConfig},
+    logs::LogConfig,
     rooms::{NameError, Nick, Room},
     transport::Carriers,
 };
@@ -87,17 +94,6 @@ pub struct Config {
     pub control: Control,
     /// The words that this came from.
     pub source: Source,
-}
-
-/// A socket for those who steer the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// It was named: it must work.
-    At(PathBuf),
-    /// Where a service usually has it.
-    Usual(PathBuf),
-    /// Without.
-    Off,
 }
 
 /// Where a node's key comes from.
@@ -556,39 +552,6 @@ fn dht(word: Option<String>) -> Result<Option<Dht>, ConfigError> {
         Some("public") => Ok(Some(Dht::Public)),
         Some("off") => Ok(None),
         Some(word) => Err(ConfigError::Dht { word: word.into(), known: "private, public or off" }),
-    }
-}
-
-/// Without a word, a service of systemd has its socket where its runtime files are.
-fn control(word: Option<String>) -> Result<Control, ConfigError> {
-    #[cfg(not(feature = "control"))]
-    return match word {
-        Some(word) if word != "off" => Err(ConfigError::NoControl(word)),
-        _ => Ok(Control::Off),
-    };
-    #[cfg(feature = "control")]
-    Ok(match path("control", word)? {
-        Some(word) if word.as_os_str() == "off" => Control::Off,
-        Some(path) => Control::At(path),
-        None => runtime_dir().map_or(Control::Off, |dir| Control::Usual(dir.join("control"))),
-    })
-}
-
-/// What systemd made for this service, the first one if there are several.
-#[cfg(feature = "control")]
-pub fn runtime_dir() -> Option<PathBuf> {
-    let dirs = env::var_os("RUNTIME_DIRECTORY")?;
-    env::split_paths(&dirs).next().filter(|dir| dir.is_absolute())
-}
-
-fn log_format(word: Option<String>) -> Result<Format, ConfigError> {
-    match word.as_deref() {
-        None => Ok(Format::usual()),
-        Some("full") => Ok(Format::Full),
-        Some("timed") => Ok(Format::Timed),
-        Some("plain") => Ok(Format::Plain),
-        Some("journal") => Ok(Format::Journal),
-        Some(word) => Err(ConfigError::LogFormat(word.into())),
     }
 }
 
