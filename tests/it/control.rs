@@ -497,7 +497,7 @@ fn a_hangup_reloads_and_a_broken_file_changes_nothing() {
     fs::write(&file, crowd).expect("writes");
     assert!(ctl(&path, &["reload"]).stderr.contains("rooms; leave one first"));
     assert_eq!(node.done("whoami", &[]).texts("rooms"), ["attic", "mine"], "all of it or nothing");
-    // The second line of the same file, which is a log level, is not read from a pipe.
+    // A pipe may never end, so it is not opened again.
     fs::remove_file(&file).expect("removes");
     let made = Command::new("mkfifo").arg(&file).status().expect("coreutils");
     assert!(made.success());
