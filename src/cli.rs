@@ -1,5 +1,9 @@
 //! The command line: raw words, one table of subcommands. What the words mean is [`crate::config`]'s business.
 
+mod ctl;
+
+pub use self::ctl::{Ctl, Listen as CtlListen, Order, Send as CtlSend};
+
 use argh::{EarlyExit, FromArgs};
 
 /// Rooms between machines behind home routers, without a server.
@@ -25,10 +29,11 @@ pub enum Subcommand {
     Relay(Relay),
     Id(Id),
     Nat(Nat),
+    Ctl(Ctl),
 }
 
 /// Join rooms and talk: lines you type go to the room, /help lists commands.
-#[derive(FromArgs, Clone, Debug, Default)]
+#[derive(FromArgs, Clone, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
 pub struct Run {
     /// room to join; may be repeated, the first is where you talk (default: lobby)
@@ -132,6 +137,16 @@ pub struct Run {
     #[argh(switch)]
     pub no_portmap: bool,
 
+    /// path of a Unix socket for `warren ctl` and programs that steer this node, or off (default: control in systemd's
+    /// $RUNTIME_DIRECTORY, otherwise none)
+    #[argh(option, arg_name = "path")]
+    pub control: Option<String>,
+
+    /// how log lines look: full (level and module), timed (the same after the time), plain (for syslog) or journal
+    /// (default: journal under systemd, otherwise full)
+    #[argh(option, arg_name = "kind")]
+    pub log_format: Option<String>,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -168,7 +183,7 @@ pub struct Nat {
 
 /// Be a fixed point for others, at a port that they can reach: they meet here, learn how they are seen from outside
 /// (STUN), and are reached through here (circuit relay v2) until there is a direct connection.
-#[derive(FromArgs, Clone, Debug, Default)]
+#[derive(FromArgs, Clone, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
     /// port to accept connections at, on all interfaces (default: 4001)
@@ -267,6 +282,16 @@ pub struct Relay {
     #[argh(option, arg_name = "mib")]
     pub circuit_mib: Option<String>,
 
+    /// path of a Unix socket for `warren ctl` and programs that steer this node, or off (default: control in systemd's
+    /// $RUNTIME_DIRECTORY, otherwise none)
+    #[argh(option, arg_name = "path")]
+    pub control: Option<String>,
+
+    /// how log lines look: full (level and module), timed (the same after the time), plain (for syslog) or journal
+    /// (default: journal under systemd, otherwise full)
+    #[argh(option, arg_name = "kind")]
+    pub log_format: Option<String>,
+
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -359,7 +384,7 @@ fn exit(program: &str, words: &[&str], exit: EarlyExit) -> Exit {
     let message =
         exit.output.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
     let message = message.trim_end_matches('.');
-    let subcommand = words.first().filter(|w| ["run", "relay", "id"].contains(w));
+    let subcommand = words.first().filter(|w| ["run", "relay", "id", "nat", "ctl"].contains(w));
     let help = subcommand.map_or(format!("{program} --help"), |s| format!("{program} {s} --help"));
     Exit::Usage(format!("{message}; see '{help}'"))
 }

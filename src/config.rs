@@ -2,6 +2,15 @@
 
 mod file;
 mod relay;
+mod reload;
+mod service;
+
+#[cfg(feature = "control")]
+pub use self::service::runtime_dir;
+pub use self::{
+    reload::{Changes, Source},
+    service::Control,
+};
 
 use std::{
     env,
@@ -13,6 +22,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use self::{
     file::{merge_relay, merge_run, with_file},
     relay::check_relay,
+    service::{control, log_format},
 };
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
@@ -22,12 +32,13 @@ use crate::{
     cli,
     discovery::scope::{self, Prefix, PrefixError},
     identity, limits,
+    logs::LogConfig,
     rooms::{NameError, Nick, Room},
     transport::Carriers,
 };
 
 /// A node's configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where to accept connections.
     pub listen: Vec<Multiaddr>,
@@ -77,8 +88,12 @@ pub struct Config {
     pub plain: bool,
     /// Find peers on the local network, in builds that can.
     pub mdns: bool,
-    /// How much to log: 0 warnings, 1 info, 2 debug, 3 trace.
-    pub verbosity: u8,
+    /// How much to log, and how.
+    pub log: LogConfig,
+    /// Where to listen for those who steer this node.
+    pub control: Control,
+    /// The words that this came from.
+    pub source: Source,
 }
 
 /// Where a node's key comes from.
@@ -162,6 +177,15 @@ pub enum ConfigError {
     PublishTooLong(usize),
     #[error("--{0} '' is empty; leave it out or give it a value")]
     Empty(&'static str),
+    #[error("--log-format '{0}' is not known; say full, timed, plain or journal")]
+    LogFormat(String),
+    #[cfg(not(feature = "control"))]
+    #[error("--control '{0}' cannot be used: this warren was built without the control socket; leave it out")]
+    NoControl(String),
+    #[error("there is nothing to read again: this node was started without --config")]
+    NoFile,
+    #[error("the configuration '{}' is no regular file, so it cannot be read again", .0.display())]
+    Unrepeatable(PathBuf),
     #[error("cannot read the configuration file '{file}': {why}")]
     File { file: PathBuf, why: String },
     #[error("'{file}' line {line}: {why}")]
@@ -171,22 +195,26 @@ pub enum ConfigError {
 impl Config {
     /// A node that takes part in rooms.
     pub fn run(words: cli::Run) -> Result<Self, ConfigError> {
-        let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_run, |line| check_run(line, &[], None))?,
-            None => words,
+        let check = |line| check_run(line, &[], None);
+        let all = match &words.config {
+            Some(file) => with_file(words.clone(), Path::new(file), merge_run, check)?,
+            None => words.clone(),
         };
-        check_run(words, &["lobby"], None)
+        let config = check_run(all.clone(), &["lobby"], None)?;
+        Ok(Config { source: Source::run(words, all), ..config })
     }
 
     /// A node that others meet at.
     pub fn relay(words: cli::Relay) -> Result<Self, ConfigError> {
-        let words = match words.config.clone() {
-            Some(file) => with_file(words, Path::new(&file), merge_relay, check_relay)?,
-            None => words,
+        let all = match &words.config {
+            Some(file) => with_file(words.clone(), Path::new(file), merge_relay, check_relay)?,
+            None => words.clone(),
         };
-        check_relay(words)
+        let config = check_relay(all.clone())?;
+        Ok(Config { source: Source::relay(words, all), ..config })
     }
 }
+
 impl IdConfig {
     /// `warren id`.
     pub fn new(words: cli::Id) -> Result<Self, ConfigError> {
@@ -292,7 +320,9 @@ fn check_run(
         mdns,
         #[cfg(feature = "portmap")]
         portmap,
-        verbosity: words.verbose,
+        log: LogConfig { verbosity: words.verbose, format: log_format(words.log_format)? },
+        control: control(words.control)?,
+        source: Source::default(),
     })
 }
 

@@ -1,6 +1,10 @@
 //! Faces: what people and programs see of a node. They convert between the world and
 //! [`node::api`](crate::node::api), and know nothing else of the node.
 
+#[cfg(feature = "control")]
+pub mod control;
+#[cfg(feature = "control")]
+pub mod ctl;
 pub mod json;
 pub mod json_lines;
 pub mod repl;

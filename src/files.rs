@@ -41,6 +41,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-fn make_private_dir(dir: &Path) -> io::Result<()> {
+/// With those above it, for the owner only.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

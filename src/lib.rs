@@ -13,6 +13,7 @@ pub mod face;
 pub mod files;
 pub mod identity;
 pub mod limits;
+pub mod logs;
 pub mod nat;
 pub mod node;
 pub mod program;

@@ -250,6 +250,42 @@ pub const EVENT_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(EVENT_BYTES > 16 * ENVELOPE_BYTES);
 
+/// Clients of the control socket at once. Who is one too many is told so.
+pub const CONTROL_CLIENTS: usize = 8;
+
+/// Bytes of events waiting for one client of the control socket, by the size of their texts: about 3,000 chat lines.
+/// Together they may hold 8 MB.
+pub const CONTROL_EVENT_BYTES: usize = 1024 * 1024;
+
+/// Answers waiting for one client of the control socket; while there are so many it is not read from. The longest, of
+/// [`ROOMS`] with [`MEMBERS`] each, has some MB.
+pub const CONTROL_ANSWERS: usize = 4;
+
+const _: () = assert!(CONTROL_EVENT_BYTES > 16 * ENVELOPE_BYTES);
+
+/// One of several who write rests for so long after some kB, so that the node has its turn: each may bring 16 MB/s.
+pub const TURN_REST: Duration = Duration::from_millis(1);
+
+/// Connections to the control socket that the kernel keeps until they are accepted.
+pub const CONTROL_BACKLOG: i32 = 64;
+
+/// The control socket rests for so long after it failed to accept, as when there are no more file descriptors.
+pub const CONTROL_REST: Duration = Duration::from_secs(1);
+
+/// Another node that starts may be looking at the same path; this one waits so long for it to be done ...
+pub const CONTROL_LOCK: Duration = Duration::from_millis(50);
+
+/// ... so many times.
+pub const CONTROL_LOCK_TRIES: usize = 20;
+
+/// `warren ctl` gives a node up that is silent for so long. A publisher may wait for [`PUBLISH_PATIENCE`].
+pub const CONTROL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of the longest line that `warren ctl` takes: all rooms with all members at 300 bytes each.
+pub const CONTROL_LINE_BYTES: usize = ROOMS * MEMBERS * 300;
+
+const _: () = assert!(CONTROL_PATIENCE.as_secs() > PUBLISH_PATIENCE.as_secs());
+
 /// A publisher whose peers' queues are full tries again after this long. Each try costs a signature, 75 µs on a
 /// PC. A peer that checks 10,000 messages a second makes 100 places in this time and still has 400 to go.
 pub const PUBLISH_RETRY: Duration = Duration::from_millis(10);

@@ -31,14 +31,14 @@ fn main() -> ExitCode {
         Some(Subcommand::Relay(words)) => program::relay(words),
         Some(Subcommand::Id(words)) => program::id(words),
         Some(Subcommand::Nat(words)) => program::nat(words),
-        None => return usage("a subcommand is missing: run, relay, id or nat; see 'warren --help'"),
+        Some(Subcommand::Ctl(words)) => program::ctl(words),
+        None => return usage("a subcommand is missing: run, relay, id, nat or ctl; see 'warren --help'"),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(program::Failure::Usage(error)) => usage(&error.to_string()),
         Err(failure) => {
             complain(&failure.to_string());
-            ExitCode::FAILURE
+            ExitCode::from(failure.code())
         }
     }
 }

@@ -22,7 +22,9 @@ mod ports;
 mod punches;
 mod reach;
 mod recall;
+mod reload;
 mod serving;
+mod trouble;
 mod wishes;
 #[cfg(feature = "relay-server")]
 mod witness;
@@ -42,7 +44,7 @@ use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     identity::Keypair,
-    swarm::{self, DialError, SwarmEvent},
+    swarm::{self, SwarmEvent},
 };
 use smol::{Executor, future};
 
@@ -55,6 +57,8 @@ use self::{
     links::Links,
     peers::Bootstraps,
     recall::Recalls,
+    reload::Reloads,
+    trouble::{detail, dial_trouble, is_missing_family},
 };
 #[cfg(feature = "stun")]
 use self::{outside::Outside, punches::Punches};
@@ -91,6 +95,7 @@ pub struct Node {
     relays: Relays,
     holes: Holes,
     recalls: Recalls,
+    reloads: Reloads,
     #[cfg(feature = "autonat")]
     autonat: autonat::AutoNat,
     #[cfg(feature = "stun")]
@@ -154,6 +159,7 @@ enum Turn {
     Saved(io::Result<()>),
     Hole(conversations::Turn<holes::Agreed>),
     Recall(conversations::Turn<recall::Done>),
+    Reread(reload::Reread),
     #[cfg(feature = "autonat")]
     AutoNat(Box<autonat::Turn>),
     #[cfg(feature = "stun")]
@@ -216,6 +222,7 @@ impl Node {
             relays: Relays::new(config.relays.iter().cloned(), now),
             holes,
             recalls,
+            reloads: Reloads::new(config),
             #[cfg(feature = "autonat")]
             autonat,
             #[cfg(feature = "stun")]
@@ -267,6 +274,7 @@ impl Node {
                 Some(Turn::Saved(result)) => self.on_saved(result),
                 Some(Turn::Hole(turn)) => self.on_hole(turn),
                 Some(Turn::Recall(turn)) => self.on_recall(turn),
+                Some(Turn::Reread(read)) => self.on_reread(read),
                 #[cfg(feature = "autonat")]
                 Some(Turn::AutoNat(turn)) => self.on_autonat(*turn),
                 #[cfg(feature = "stun")]
@@ -295,7 +303,7 @@ impl Node {
             self.timer_due = due;
             self.timer.set(due);
         }
-        let Self { swarm, inbox, timer, timer_due, outgoing, company, holes, recalls, .. } = self;
+        let Self { swarm, inbox, timer, timer_due, outgoing, company, holes, recalls, reloads, .. } = self;
         let swarm = async { Some(Turn::Swarm(Box::new(swarm.select_next_some().await))) };
         let request = async {
             match outgoing.is_some() {
@@ -309,6 +317,7 @@ impl Node {
             Some(Turn::Timer)
         };
         let saved = async { Some(Turn::Saved(company.saved().await)) };
+        let saved = future::or(saved, async { Some(Turn::Reread(reloads.read().await)) });
         let hole = async { Some(Turn::Hole(holes.turn().await)) };
         let hole = future::or(hole, async { Some(Turn::Recall(recalls.turn().await)) });
         #[cfg(feature = "autonat")]
@@ -410,6 +419,9 @@ impl Node {
             Command::Rooms => Ok(Answer::Rooms(self.room_infos())),
             Command::WhoAmI => Ok(Answer::WhoAmI(self.who_am_i())),
             Command::Stats => Ok(Answer::Stats(Box::new(self.stats_now()))),
+            Command::Status => Ok(Answer::Status(self.who_am_i(), Box::new(self.stats_now()))),
+            Command::Nat => Ok(Answer::Nat(self.nat_now())),
+            Command::Reload => return self.reload(answer),
             Command::Quit => Ok(Answer::Done),
         };
         reply(&answer, result);
@@ -530,53 +542,6 @@ fn nick_of(peer: &PeerId) -> Nick {
     let end: String = id.chars().skip(id.len().saturating_sub(8)).collect();
     // Base58 is printable and short, so this cannot fail; if it did, the node would still have a name.
     end.parse().or_else(|_| "somebody".parse()).unwrap_or_else(|_| unreachable!("'somebody' is a nickname"))
-}
-
-fn is_missing_family(error: &libp2p::TransportError<io::Error>) -> bool {
-    let missing = |e: &io::Error| {
-        let code = e.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-        matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
-    };
-    matches!(error, libp2p::TransportError::Other(e) if innermost_io(e).is_some_and(missing))
-}
-
-/// The transport stack boxes errors in errors; the operating system's is the one inside.
-fn innermost_io(error: &io::Error) -> Option<&io::Error> {
-    let mut found = Some(error).filter(|e| e.raw_os_error().is_some());
-    let mut source: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|e| e as _);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<io::Error>()
-            && io.raw_os_error().is_some()
-        {
-            found = Some(io);
-        }
-        source = error.source();
-    }
-    found
-}
-
-/// What an error says, without the layers around it.
-fn detail(error: &libp2p::TransportError<io::Error>) -> String {
-    match error {
-        libp2p::TransportError::Other(e) => {
-            innermost_io(e).map_or_else(|| e.to_string(), io::Error::to_string)
-        }
-        libp2p::TransportError::MultiaddrNotSupported(addr) => format!("{addr} is no address for this node"),
-    }
-}
-
-/// Why a dial failed, in one line.
-fn dial_trouble(error: &DialError) -> String {
-    match error {
-        DialError::Transport(attempts) => {
-            let each: Vec<_> = attempts.iter().map(|(_, e)| detail(e)).collect();
-            if each.is_empty() { "no address to dial".into() } else { each.join("; ") }
-        }
-        DialError::WrongPeerId { obtained, .. } => format!("the peer there is {obtained}"),
-        DialError::LocalPeerId { .. } => "that is this node itself".into(),
-        DialError::NoAddresses => "no address to dial".into(),
-        other => other.to_string(),
-    }
 }
 
 /// Random in 0..1, for delays.

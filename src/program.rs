@@ -13,12 +13,26 @@ use crate::{
     cli,
     config::{Config, ConfigError, IdConfig, IdentitySource},
     face::{
-        json, json_lines, repl,
+        json,
+        json_lines::{self, Carrier},
+        repl,
         stdio::{Lines, Output},
     },
     identity::{self, IdentityError},
     limits,
-    node::{Node, StartError, api::Handle},
+    logs::{self, LogConfig},
+    node::{
+        Node, StartError,
+        api::{Command, Handle},
+    },
+};
+#[cfg(feature = "control")]
+use crate::{
+    config,
+    face::{
+        control::{Control, ControlError},
+        ctl,
+    },
 };
 #[cfg(feature = "stun")]
 use crate::{config::NatConfig, survey};
@@ -41,6 +55,27 @@ pub enum Failure {
     Survey(String),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
+    #[cfg(feature = "control")]
+    #[error("{0}")]
+    Control(#[from] ControlError),
+    #[cfg(feature = "control")]
+    #[error("{0}")]
+    Ctl(#[from] ctl::CtlError),
+    #[cfg(not(feature = "control"))]
+    #[error("nodes cannot be steered: this warren was built without the control socket")]
+    NoCtl,
+}
+
+impl Failure {
+    /// The exit code, as README lists them.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            #[cfg(feature = "control")]
+            Failure::Ctl(e) => e.code(),
+            _ => 1,
+        }
+    }
 }
 
 /// `warren run`.
@@ -56,7 +91,7 @@ pub fn relay(words: cli::Relay) -> Result<(), Failure> {
 /// `warren id`.
 pub fn id(words: cli::Id) -> Result<(), Failure> {
     let config = IdConfig::new(words)?;
-    start_log(0);
+    logs::set(LogConfig::default());
     let key = match &config.identity {
         IdentitySource::File(path) | IdentitySource::State(path) => {
             identity::load_or_create(path, config.generate)?
@@ -82,7 +117,7 @@ pub fn id(words: cli::Id) -> Result<(), Failure> {
 #[cfg(feature = "stun")]
 pub fn nat(words: cli::Nat) -> Result<(), Failure> {
     let config = NatConfig::new(words)?;
-    start_log(0);
+    logs::set(LogConfig::default());
     let executor = Executor::new();
     let found = futures_timer::block_on(executor.run(survey::look(&config, &executor)));
     let found = found.map_err(Failure::Survey)?;
@@ -99,8 +134,20 @@ pub fn nat(_: cli::Nat) -> Result<(), Failure> {
     Err(Failure::Survey("this warren was built without STUN".into()))
 }
 
+/// `warren ctl`.
+#[cfg(feature = "control")]
+pub fn ctl(words: cli::Ctl) -> Result<(), Failure> {
+    Ok(ctl::run(words)?)
+}
+
+/// `warren ctl`, in a build that cannot.
+#[cfg(not(feature = "control"))]
+pub fn ctl(_: cli::Ctl) -> Result<(), Failure> {
+    Err(Failure::NoCtl)
+}
+
 fn node(mut config: Config) -> Result<(), Failure> {
-    start_log(config.verbosity);
+    logs::set(config.log);
     // Held until the end: it keeps a second node from being the same peer.
     let (key, lock) = find_key(&config.identity)?;
     // One who could not be who it was has another one's address book before it.
@@ -111,29 +158,59 @@ fn node(mut config: Config) -> Result<(), Failure> {
         identity::save(&key, path)?;
     }
     let executor = Arc::new(Executor::new());
-    let signals = Signals::new([Signal::Int, Signal::Term]).map_err(Failure::Signals)?;
+    // Without a file to read again it does what it usually does.
+    let reload = config.source.has_file().then_some(Signal::Hup);
+    let signals =
+        Signals::new([Signal::Int, Signal::Term].into_iter().chain(reload)).map_err(Failure::Signals)?;
+    #[cfg(feature = "control")]
+    let control = open_control(&config.control)?;
     let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
     let output = Output::stdout().map_err(Failure::Stdio)?;
     let (node, handle) = Node::new(&config, key, executor.clone())?;
     let events = handle.listen();
-    let stop = stop_on_signal(signals, handle.clone());
+    #[cfg(feature = "control")]
+    let clients = control.map(|control| executor.spawn(control.serve(handle.clone())));
+    let stop = obey_signals(signals, handle.clone(), executor.clone());
     let face = async {
         match config.json {
-            true => json_lines::run(handle, events, input, output).await,
+            true => json_lines::run(handle, events, input, output, Carrier::Stdio).await,
             false => repl::run(handle, events, input, output).await,
         }
     };
-    futures_timer::block_on(executor.run(until_the_end(node, face, stop)))
+    let run = async {
+        let is_over = until_the_end(node, face, stop).await?;
+        #[cfg(feature = "control")]
+        if let (true, Some(clients)) = (is_over, clients) {
+            // They hear that it is over, unless they do not listen.
+            future::or(clients, Delay::new(limits::GOODBYE)).await;
+        }
+        #[cfg(not(feature = "control"))]
+        let _ = is_over;
+        Ok(())
+    };
+    futures_timer::block_on(executor.run(run))
+}
+
+/// The socket for those who steer the node. One that was not named may be missing.
+#[cfg(feature = "control")]
+fn open_control(wanted: &config::Control) -> Result<Option<Control>, ControlError> {
+    match wanted {
+        config::Control::At(path) => Control::new(path).map(Some),
+        config::Control::Usual(path) => {
+            Ok(Control::new(path).inspect_err(|e| log::warn!("{e}; this node goes without")).ok())
+        }
+        config::Control::Off => Ok(None),
+    }
 }
 
 /// Runs the node beside its face. The face may take a little longer, to write the last events; if it ends
-/// first, for example because nobody reads them any more, the node ends too.
+/// first, for example because nobody reads them any more, the node ends too. Returns whether the node ended by itself.
 async fn until_the_end(
     node: Node,
     face: impl Future<Output = io::Result<()>>,
     stop: impl Future<Output = ()>,
-) -> Result<(), Failure> {
-    let mut ended = None;
+) -> Result<bool, Failure> {
+    let (mut ended, mut is_over) = (None, false);
     {
         let mut face = std::pin::pin!(face);
         let node = async {
@@ -149,6 +226,7 @@ async fn until_the_end(
         if let Some(result) = future::or(speaking, node).await {
             ended = Some(result);
         } else {
+            is_over = true;
             let late = async {
                 Delay::new(limits::GOODBYE).await;
                 Ok(())
@@ -158,15 +236,28 @@ async fn until_the_end(
     }
     match ended {
         Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdio(e)),
-        _ => Ok(()),
+        _ => Ok(is_over),
     }
 }
 
-/// The first signal asks the node to end, the second one does not ask.
-async fn stop_on_signal(mut signals: Signals, handle: Handle) {
-    signals.next().await;
-    handle.stop();
-    signals.next().await;
+/// The first signal asks the node to end, the second one does not ask. SIGHUP has the configuration read again.
+async fn obey_signals(mut signals: Signals, handle: Handle, executor: Arc<Executor<'static>>) {
+    let (mut is_told, mut reload) = (false, None);
+    while let Some(signal) = signals.next().await {
+        match signal {
+            Ok(Signal::Hup) => {
+                let handle = handle.clone();
+                // The node says in the log what came of it. One that still waits for its turn is as good as two.
+                let again = async move { drop(handle.ask(Command::Reload).await) };
+                reload.replace(executor.spawn(again));
+            }
+            _ if is_told => break,
+            _ => {
+                handle.stop();
+                is_told = true;
+            }
+        }
+    }
 }
 
 fn find_key(source: &IdentitySource) -> Result<(Keypair, Option<fs::File>), Failure> {
@@ -217,17 +308,4 @@ fn lock(path: &Path) -> Result<Option<fs::File>, InUse> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(InUse),
         Ok(()) | Err(_) => Ok(Some(file)),
     }
-}
-
-fn start_log(verbosity: u8) {
-    let level = match verbosity {
-        0 => log::LevelFilter::Warn,
-        1 => log::LevelFilter::Info,
-        2 => log::LevelFilter::Debug,
-        _ => log::LevelFilter::Trace,
-    };
-    let mut log = env_logger::Builder::new();
-    log.filter_level(level).parse_default_env();
-    // A second start in one process (tests) keeps the first one's log.
-    let _ = log.try_init();
 }

@@ -3,16 +3,22 @@
 //! A command is one object on one line, `{"cmd":"send","text":"hi","id":1}`, or one of the bare words
 //! `send TEXT` and `connect ADDR`. Each is answered by exactly one `ok` or `error` event with its `id`.
 
+#[cfg(feature = "control")]
+mod reading;
+
 use std::{collections::HashMap, fmt::Write as _};
 
 use libp2p::{Multiaddr, PeerId};
 use tinyjson::JsonValue;
 
+#[cfg(feature = "control")]
+pub use self::reading::Reading;
+
 #[cfg(all(feature = "stun", feature = "portmap"))]
 use crate::nat::portmap::{Report, Support};
 use crate::{
     limits,
-    node::api::{Answer, Command, Event, Message, PeerInfo, Refusal, RoomInfo, Stats, WhoAmI},
+    node::api::{Answer, Command, Event, Message, NatInfo, PeerInfo, Refusal, RoomInfo, Stats, WhoAmI},
     rooms::{Nick, Room},
 };
 #[cfg(feature = "stun")]
@@ -110,6 +116,11 @@ pub fn answer(name: &str, id: Option<&str>, result: &Result<Answer, Refusal>) ->
         Answer::Rooms(rooms) => ok.array("rooms", rooms.iter().map(room_info)),
         Answer::WhoAmI(me) => who_am_i(ok, me),
         Answer::Stats(stats) => self::stats(ok, stats),
+        Answer::Status(me, stats) => self::stats(who_am_i(ok, me), stats),
+        Answer::Nat(info) => nat_info(ok, info),
+        Answer::Reloaded(changes) => ok
+            .array("changed", changes.live.iter().map(|option| string(option)))
+            .array("restart", changes.restart.iter().map(|option| string(option))),
     }
     .line()
 }
@@ -127,6 +138,32 @@ pub fn error(name: Option<&str>, id: Option<&str>, code: &str, message: &str) ->
 /// An identity, for `warren id --json`.
 pub fn identity(peer: &PeerId, kind: &str, public_key: &[u8]) -> String {
     Object::new().show("peerId", peer).text("keyType", kind).text("publicKey", &hex(public_key)).line()
+}
+
+/// One line with one command: the other end of [`parse`].
+#[cfg(feature = "control")]
+pub fn command(command: &Command, id: u32) -> String {
+    let cmd = |name| Object::new().text("cmd", name).number("id", id);
+    match command {
+        Command::Send { room, text, action } => cmd("send")
+            .maybe("room", room.as_ref())
+            .text("kind", if *action { "action" } else { "text" })
+            .text("text", text),
+        Command::Join(room) => cmd("join").show("room", room),
+        Command::Leave(room) => cmd("leave").show("room", room),
+        Command::Connect(addr) => cmd("connect").show("addr", addr),
+        Command::Disconnect(peer) => cmd("disconnect").show("peerId", peer),
+        Command::Nick(nick) => cmd("nick").show("nick", nick),
+        Command::Peers => cmd("peers"),
+        Command::Rooms => cmd("rooms"),
+        Command::WhoAmI => cmd("whoami"),
+        Command::Stats => cmd("stats"),
+        Command::Status => cmd("status"),
+        Command::Nat => cmd("nat"),
+        Command::Reload => cmd("reload"),
+        Command::Quit => cmd("quit"),
+    }
+    .line()
 }
 
 /// What `warren nat` found.
@@ -224,8 +261,22 @@ fn parse_object(line: &str) -> Result<Ask, BadLine> {
 struct Fields(HashMap<String, JsonValue>);
 
 /// All there are, as README lists them.
-const COMMANDS: [&str; 11] =
-    ["send", "join", "leave", "connect", "disconnect", "nick", "peers", "rooms", "whoami", "stats", "quit"];
+const COMMANDS: [&str; 14] = [
+    "send",
+    "join",
+    "leave",
+    "connect",
+    "disconnect",
+    "nick",
+    "peers",
+    "rooms",
+    "whoami",
+    "stats",
+    "status",
+    "nat",
+    "reload",
+    "quit",
+];
 
 impl Fields {
     /// The name of the command, if there is one of that name.
@@ -254,6 +305,9 @@ impl Fields {
             "rooms" => ("rooms", Command::Rooms),
             "whoami" => ("whoami", Command::WhoAmI),
             "stats" => ("stats", Command::Stats),
+            "status" => ("status", Command::Status),
+            "nat" => ("nat", Command::Nat),
+            "reload" => ("reload", Command::Reload),
             "quit" => ("quit", Command::Quit),
             other => {
                 let message =
@@ -379,6 +433,14 @@ fn room_info(info: &RoomInfo) -> String {
         .line()
 }
 
+fn nat_info(object: Object, info: &NatInfo) -> Object {
+    #[cfg(feature = "stun")]
+    let object = object.array("nats", info.nats.iter().map(|meaning| nat(Object::new(), meaning).line()));
+    #[cfg(feature = "autonat")]
+    let object = object.text("verdict", info.verdict.word());
+    object.array("relays", info.relays.iter().map(|relay| string(&relay.to_base58())))
+}
+
 fn stats(object: Object, stats: &Stats) -> Object {
     object
         .number("sent", stats.sent)
@@ -421,6 +483,7 @@ fn code(refusal: &Refusal) -> &'static str {
         Refusal::Dial { .. } => "dial",
         Refusal::NotConnected(_) => "not_connected",
         Refusal::Publish(_) => "publish",
+        Refusal::Reload(_) => "reload",
         Refusal::Ended => "ended",
     }
 }

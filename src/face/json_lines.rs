@@ -25,22 +25,49 @@ enum Reply {
     Ready(String),
 }
 
-/// Speaks JSON lines until the node ends. `events` must have listened since before the node ran.
-pub async fn run(handle: Handle, events: Listener, input: Option<Lines>, output: Output) -> io::Result<()> {
-    let (replies, replies_out) = async_channel::bounded(limits::COMMANDS);
+/// What a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Standard input and output: the end of the input is the end of the node.
+    Stdio,
+    /// One of several: when its input ends, what was asked is answered, and that is all.
+    Socket,
+}
+
+impl Carrier {
+    /// Answers that may wait for their reader.
+    fn answers(self) -> usize {
+        match self {
+            Carrier::Stdio => limits::COMMANDS,
+            Carrier::Socket => limits::CONTROL_ANSWERS,
+        }
+    }
+}
+
+/// Speaks JSON lines until the node ends, or the input of a socket. `events` must have listened since before the node
+/// ran, or since somebody connected.
+pub async fn run(
+    handle: Handle,
+    events: Listener,
+    input: Option<Lines>,
+    output: Output,
+    carrier: Carrier,
+) -> io::Result<()> {
+    let (replies, replies_out) = async_channel::bounded(carrier.answers());
     let read = async {
         match input {
-            Some(input) => read(handle, input, replies).await,
+            Some(input) => read(handle, input, replies, carrier).await,
             // Dropping the handle would end the node.
             None => future::pending().await,
         }
     };
-    let write = write(events, replies_out, output);
-    // Reading has no end of its own: after the last line the node is asked to end, and that ends `write`.
+    let write = write(events, replies_out, output, carrier);
+    // Reading succeeds never: after the last line the node is asked to end, or there are no more replies, and that
+    // ends `write`.
     future::or(write, read).await
 }
 
-async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>) -> io::Result<()> {
+async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>, carrier: Carrier) -> io::Result<()> {
     while let Some(line) = input.next().await? {
         let parsed = match line {
             Line::Text(line) if line.trim().is_empty() => continue,
@@ -62,17 +89,32 @@ async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>) -> io::R
             break;
         }
     }
-    // End of input. The answer would be to nobody's question.
-    let _ = handle.submit(Command::Quit).await;
+    match carrier {
+        // End of input. The answer would be to nobody's question.
+        Carrier::Stdio => drop(handle.submit(Command::Quit).await),
+        Carrier::Socket => drop(replies),
+    }
     future::pending().await
 }
 
-async fn write(events: Listener, replies: Receiver<Reply>, output: Output) -> io::Result<()> {
+async fn write(
+    events: Listener,
+    replies: Receiver<Reply>,
+    output: Output,
+    carrier: Carrier,
+) -> io::Result<()> {
     let mut replies = Replies { incoming: replies, first: None };
     let mut lines = String::new();
     loop {
         let event = async { events.next().await.map(Next::Event) };
-        let reply = async { Some(Next::Reply(replies.next().await)) };
+        let reply = async {
+            match (replies.next().await, carrier) {
+                (Some(line), _) => Some(Next::Reply(line)),
+                (None, Carrier::Socket) => None,
+                // The node is about to end.
+                (None, Carrier::Stdio) => future::pending().await,
+            }
+        };
         match future::or(reply, event).await {
             Some(Next::Event(item)) => push(&mut lines, &item),
             Some(Next::Reply(line)) => push_line(&mut lines, &line),
@@ -110,14 +152,10 @@ struct Replies {
 }
 
 impl Replies {
-    /// The next line. May be dropped while it waits, and called again.
-    async fn next(&mut self) -> String {
+    /// The next line; `None` when nobody reads commands any more. May be dropped while it waits, and called again.
+    async fn next(&mut self) -> Option<String> {
         if self.first.is_none() {
-            match self.incoming.recv().await {
-                Ok(reply) => self.first = Some(reply),
-                // Nobody reads commands any more, so there will be no more replies.
-                Err(_) => future::pending().await,
-            }
+            self.first = Some(self.incoming.recv().await.ok()?);
         }
         let line = match &self.first {
             Some(Reply::Awaited { name, id, answer }) => {
@@ -125,10 +163,10 @@ impl Replies {
                 json::answer(name, id.as_deref(), &result)
             }
             Some(Reply::Ready(line)) => line.clone(),
-            None => String::new(),
+            None => return None,
         };
         self.first = None;
-        line
+        Some(line)
     }
 
     /// The next line, if it is there.

@@ -178,7 +178,9 @@ fn answer(command: &Command, answer: &Answer) -> Option<String> {
         (Answer::Done, Command::Leave(room)) => Some(format!("* you left {room}")),
         (Answer::Done, Command::Nick(nick)) => Some(format!("* you are {nick} now")),
         (Answer::Done, Command::Connect(addr)) => Some(format!("* dialling {addr}")),
+        // Nobody types the others.
         (Answer::Done | Answer::Sent { .. } | Answer::Stats(_), _) => None,
+        (Answer::Status(..) | Answer::Nat(_) | Answer::Reloaded(_), _) => None,
         (Answer::Peers(peers), _) => Some(peer_list(peers)),
         (Answer::Rooms(rooms), _) => Some(room_list(rooms)),
         (Answer::WhoAmI(me), _) => Some(who_am_i(me)),
@@ -303,7 +305,7 @@ fn short(peer: &PeerId) -> String {
 
 /// Text of others, made harmless for a terminal: line breaks are indented, so that no line can pass itself
 /// off as somebody else's; what would move the cursor or hide something is replaced.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.trim_end_matches('\n').chars() {
         match c {

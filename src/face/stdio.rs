@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_io::Async;
+use futures_timer::Delay;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::FileType,
@@ -21,14 +22,18 @@ use crate::limits;
 /// Lines of standard input.
 pub struct Lines {
     file: File,
-    /// What was read and is not a line yet.
+    /// What was read.
     buffer: Vec<u8>,
+    /// How much of `buffer` was in lines that have been taken.
+    taken: usize,
     /// How much of `buffer` has been looked through for a line's end.
     searched: usize,
     /// In the middle of a line that was too long.
     skipping: bool,
     /// The last line may have no end.
     ended: bool,
+    /// Bytes until others have their turn; `None` for who is alone.
+    turn: Option<usize>,
 }
 
 /// One line.
@@ -67,7 +72,21 @@ impl Lines {
 
     /// Lines of any open file.
     pub fn new(fd: OwnedFd) -> Self {
-        Self { file: File::new(fd), buffer: Vec::new(), searched: 0, skipping: false, ended: false }
+        Self {
+            file: File::new(fd),
+            buffer: Vec::new(),
+            taken: 0,
+            searched: 0,
+            skipping: false,
+            ended: false,
+            turn: None,
+        }
+    }
+
+    /// The same of one of several who write: who writes without end rests in between.
+    #[cfg(feature = "control")]
+    pub fn in_turns(fd: OwnedFd) -> Self {
+        Self { turn: Some(READ_BYTES), ..Self::new(fd) }
     }
 
     /// The next line; `None` at the end.
@@ -83,7 +102,19 @@ impl Lines {
             self.buffer.resize(length + READ_BYTES, 0);
             let read = self.file.read(&mut self.buffer[length..]).await;
             self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
-            self.ended = read? == 0;
+            let read = read?;
+            self.ended = read == 0;
+            self.rest(read).await;
+        }
+    }
+
+    /// The executor runs a task that is always ready many times before the node has its turn, so yielding does not do.
+    async fn rest(&mut self, read: usize) {
+        let Some(left) = &mut self.turn else { return };
+        *left = left.saturating_sub(read);
+        if *left == 0 {
+            *left = READ_BYTES;
+            Delay::new(limits::TURN_REST).await;
         }
     }
 
@@ -92,29 +123,33 @@ impl Lines {
         loop {
             let end =
                 self.buffer[self.searched..].iter().position(|b| *b == b'\n').map(|i| self.searched + i);
-            let (length, rest) = match end {
+            let (end, rest) = match end {
                 Some(end) => (end, end + 1),
                 // The last line, without an end.
-                None if self.ended && !self.buffer.is_empty() => (self.buffer.len(), self.buffer.len()),
-                None if self.buffer.len() > limits::LINE_BYTES => {
+                None if self.ended && self.taken < self.buffer.len() => {
+                    (self.buffer.len(), self.buffer.len())
+                }
+                None if self.buffer.len() - self.taken > limits::LINE_BYTES => {
                     self.buffer.clear();
-                    self.searched = 0;
+                    (self.taken, self.searched) = (0, 0);
                     if !std::mem::replace(&mut self.skipping, true) {
                         return Some(Line::TooLong);
                     }
                     return None;
                 }
                 None => {
+                    // Once for all of the lines that were in it.
+                    self.buffer.drain(..std::mem::take(&mut self.taken));
                     self.searched = self.buffer.len();
                     return None;
                 }
             };
-            let line: Vec<u8> = self.buffer.drain(..rest).take(length).collect();
-            self.searched = 0;
+            let line = &self.buffer[self.taken..end];
+            (self.taken, self.searched) = (rest, rest);
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
-            let line = line.strip_suffix(b"\r").unwrap_or(&line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
             return Some(match std::str::from_utf8(line) {
                 _ if line.len() > limits::LINE_BYTES => Line::TooLong,
                 Ok(text) => Line::Text(text.into()),
@@ -128,6 +163,12 @@ impl Output {
     /// This process's standard output.
     pub fn stdout() -> io::Result<Self> {
         Ok(Self { file: File::new(io::stdout().as_fd().try_clone_to_owned()?) })
+    }
+
+    /// Any open file.
+    #[cfg(feature = "control")]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { file: File::new(fd) }
     }
 
     /// Whether a person is looking.

@@ -101,6 +101,13 @@ impl Behaviour {
         }
     }
 
+    /// What it gives from now on. Who has a place keeps it; what one circuit may take counts for peers that connect from
+    /// now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.places.set_limits(limits);
+    }
+
     /// The networks of this machine: who is in them is not counted.
     pub fn set_networks(&mut self, networks: Networks) {
         self.networks = networks;

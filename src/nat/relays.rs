@@ -79,6 +79,32 @@ impl Relays {
         relays
     }
 
+    /// The operator names others. Those that are not named any more, or elsewhere, are given up: returns their
+    /// listeners, to be closed.
+    pub fn rename(
+        &mut self,
+        named: impl IntoIterator<Item = (PeerId, Multiaddr)>,
+        now: Instant,
+    ) -> Vec<ListenerId> {
+        let mut fresh = Relays::new(named, now).known;
+        let mut closed = Vec::new();
+        self.known.retain(|peer, relay| {
+            let named = fresh.get(peer).map(|relay| relay.addr.clone());
+            let stays = match &named {
+                Some(addr) => *addr == relay.addr || relay.named.as_ref() == Some(addr),
+                None => relay.named.is_none(),
+            };
+            relay.named = named;
+            if !stays {
+                closed.extend(relay.give_up(now));
+            }
+            stays
+        });
+        fresh.retain(|peer, _| !self.known.contains_key(peer));
+        self.known.append(&mut fresh);
+        closed
+    }
+
     /// A connected peer is a relay. If it is known and has moved, it is asked there.
     pub fn found(&mut self, peer: PeerId, addr: Multiaddr, now: Instant) {
         if let Some(relay) = self.known.get_mut(&peer) {
@@ -288,6 +314,26 @@ mod tests {
         }
         assert_eq!((relays.held().count(), relays.is_awaited()), (2, false));
         assert_eq!(relays.next_due(), Some(now + limits::RELAY_RENEW));
+    }
+
+    #[test]
+    fn those_that_are_named_no_longer_are_given_up() {
+        let (now, [one, two, found]) = (Instant::now(), [(); 3].map(|()| PeerId::random()));
+        let mut relays = relays(&[one, two], 2, now);
+        relays.found(found, addr(found), now);
+        let asked = ask(&mut relays, now);
+        relays.accepted(&one, None, now);
+        let of_two = asked.iter().find(|(peer, _)| *peer == two).expect("it was asked").1;
+        let third = PeerId::random();
+        let closed = relays.rename([(one, addr(one)), (third, addr(third))], now);
+        assert_eq!(closed, [of_two]);
+        assert_eq!(relays.held().collect::<Vec<_>>(), [one], "what is named still is not touched");
+        assert_eq!(ask(&mut relays, now)[0].0, third);
+        assert!(!relays.is_named(&two) && !relays.is_named(&found));
+        let elsewhere =
+            "/ip4/203.0.113.9/tcp/4001".parse::<Multiaddr>().expect("valid").with_p2p(one).expect("new");
+        assert_eq!(relays.rename([(one, elsewhere.clone())], now).len(), 2);
+        assert_eq!(relays.next(now), Some(Action::Ask(one, elsewhere)));
     }
 
     #[test]

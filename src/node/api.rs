@@ -12,6 +12,7 @@ use crate::nat::autonat::client::Verdict;
 #[cfg(feature = "stun")]
 use crate::nat::meaning::Meaning;
 use crate::{
+    config::Changes,
     limits,
     rooms::{Nick, Room},
 };
@@ -39,6 +40,12 @@ pub enum Command {
     WhoAmI,
     /// What was counted so far?
     Stats,
+    /// [`Command::WhoAmI`] and [`Command::Stats`] in one.
+    Status,
+    /// What is known of the NAT, and of who can dial this node?
+    Nat,
+    /// Read the configuration file again.
+    Reload,
     /// End the node.
     Quit,
 }
@@ -58,6 +65,12 @@ pub enum Answer {
     WhoAmI(WhoAmI),
     /// To [`Command::Stats`].
     Stats(Box<Stats>),
+    /// To [`Command::Status`].
+    Status(WhoAmI, Box<Stats>),
+    /// To [`Command::Nat`].
+    Nat(NatInfo),
+    /// To [`Command::Reload`].
+    Reloaded(Changes),
 }
 
 /// Why the node did not do what was asked.
@@ -83,6 +96,8 @@ pub enum Refusal {
     NotConnected(PeerId),
     #[error("the message could not be published: {0}")]
     Publish(String),
+    #[error("not reloaded, and nothing has changed: {0}")]
+    Reload(String),
     #[error("the node is shutting down")]
     Ended,
 }
@@ -172,6 +187,19 @@ pub struct RoomInfo {
     pub members: Vec<(PeerId, Option<Nick>)>,
     /// Peers in the gossipsub mesh of the room.
     pub mesh: usize,
+}
+
+/// How the node stands to the world outside.
+#[derive(Clone, Debug, Default)]
+pub struct NatInfo {
+    /// What kind of NAT there is, an entry for each family of addresses that is known.
+    #[cfg(feature = "stun")]
+    pub nats: Vec<Meaning>,
+    /// Whether others can dial this node, as far as those say who have tried.
+    #[cfg(feature = "autonat")]
+    pub verdict: Verdict,
+    /// Relays that hold a place for this node.
+    pub relays: Vec<PeerId>,
 }
 
 /// The node itself.
@@ -284,8 +312,18 @@ impl Handle {
         let _ = self.stop.try_send(());
     }
 
+    /// Waits until the node has ended.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Listens to all events from now on.
     pub fn listen(&self) -> Listener {
-        self.feed.listen()
+        self.feed.listen(limits::EVENT_BYTES)
+    }
+
+    /// The same for one of several who may be slow: no more than so many bytes wait for it.
+    pub fn listen_within(&self, bytes: usize) -> Listener {
+        self.feed.listen(bytes)
     }
 }

@@ -139,6 +139,11 @@ impl AutoNat {
         })
     }
 
+    /// What was said last of whether others can dial this node.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.published
+    }
+
     /// The next thing to do.
     pub(super) async fn turn(&mut self) -> Turn {
         let Self { backs, requests, news, .. } = self;

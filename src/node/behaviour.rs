@@ -56,6 +56,15 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
+    /// What a relay gives from now on, if this is one.
+    #[cfg(feature = "relay-server")]
+    pub(super) fn set_relay_limits(&mut self, config: &Config) {
+        if let Some(relay) = self.relay_server.as_mut() {
+            relay.set_limits(config.relay_limits);
+            *self.limits.limits_mut() = connection_limits(config);
+        }
+    }
+
     /// `plain` decides who proves authorship. In warren's rooms the envelope does, and gossipsub carries it
     /// under the libp2p pubsub policy *StrictNoSign*: one signature per message, checked once per message.
     /// With *StrictSign* on top, gossipsub would check a second signature on each of the several copies

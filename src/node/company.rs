@@ -97,6 +97,11 @@ impl Company {
         }
     }
 
+    /// Counts from the next look around.
+    pub(super) fn set_lan(&mut self, lan: Vec<Prefix>) {
+        self.lan = lan;
+    }
+
     /// When [`Node::keep_company`] has something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let saves = self.saves.due().filter(|_| self.file.is_some() && self.saving.is_none());

@@ -34,6 +34,8 @@ struct Queue {
     events: VecDeque<Arc<Event>>,
     /// Sum of [`size`] over `events`.
     bytes: usize,
+    /// What that may be.
+    most: usize,
     /// Events lost since the last one queued; reported once the queued ones are read.
     missed: usize,
     waker: Option<Waker>,
@@ -62,9 +64,9 @@ impl Feed {
         }
     }
 
-    /// A new reader, from the next event on.
-    pub fn listen(&self) -> Listener {
-        let queue = Arc::new(Mutex::new(Queue::default()));
+    /// A new reader, from the next event on; no more than `most` bytes wait for it.
+    pub fn listen(&self, most: usize) -> Listener {
+        let queue = Arc::new(Mutex::new(Queue { most, ..Queue::default() }));
         lock(&self.0).push(queue.clone());
         Listener(queue)
     }
@@ -97,7 +99,7 @@ impl Queue {
     fn push(&mut self, event: &Arc<Event>) {
         let size = size(event);
         // Once events were lost, everything is lost until the reader has caught up: so the gap has one place.
-        let full = self.events.len() >= limits::EVENTS || self.bytes + size > limits::EVENT_BYTES;
+        let full = self.events.len() >= limits::EVENTS || self.bytes + size > self.most;
         if full || self.missed > 0 {
             self.missed += 1;
             return;
@@ -160,9 +162,9 @@ mod tests {
     #[test]
     fn every_reader_gets_every_event_from_its_start_on() {
         let feed = Feed::default();
-        let early = feed.listen();
+        let early = feed.listen(limits::EVENT_BYTES);
         feed.publish(trouble("one"));
-        let late = feed.listen();
+        let late = feed.listen(limits::EVENT_BYTES);
         feed.publish(trouble("two"));
         assert_eq!(text(early.try_next()), "one");
         assert_eq!(text(early.try_next()), "two");
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn a_slow_reader_loses_events_and_is_told_how_many() {
         let feed = Feed::default();
-        let reader = feed.listen();
+        let reader = feed.listen(limits::EVENT_BYTES);
         for i in 0..limits::EVENTS + 3 {
             feed.publish(trouble(&i.to_string()));
         }
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_by_bytes_too() {
         let feed = Feed::default();
-        let reader = feed.listen();
+        let reader = feed.listen(limits::EVENT_BYTES);
         let long = "x".repeat(limits::TEXT_BYTES);
         let fits = limits::EVENT_BYTES / (limits::TEXT_BYTES + size_of::<Event>());
         for _ in 0..fits + 5 {
@@ -203,7 +205,7 @@ mod tests {
     #[test]
     fn a_closed_feed_ends_after_what_was_queued() {
         let feed = Feed::default();
-        let reader = feed.listen();
+        let reader = feed.listen(limits::EVENT_BYTES);
         feed.publish(trouble("last"));
         feed.close();
         smol::block_on(async {
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn a_dropped_reader_costs_nothing_more() {
         let feed = Feed::default();
-        drop(feed.listen());
+        drop(feed.listen(limits::EVENT_BYTES));
         feed.publish(trouble("x"));
         assert!(lock(&feed.0).is_empty());
     }

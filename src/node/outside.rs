@@ -43,6 +43,11 @@ impl Outside {
         Outside { stun, asked: named.clone(), named, verdicts: BTreeMap::new() }
     }
 
+    /// The operator names other servers.
+    pub(super) fn rename(&mut self, named: Vec<ServerName>) {
+        self.named = named;
+    }
+
     /// Somebody is about to be met through the NAT: what is known of it has to be of now.
     pub(super) fn wish_fresh(&self) {
         if let Some(stun) = &self.stun {

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId, core::transport::ListenerId, identify, multiaddr::Protocol};
 
-use super::{Node, jitter};
+use super::{Node, api::NatInfo, jitter};
+#[cfg(feature = "stun")]
+use crate::nat::meaning::Meaning;
 use crate::{
     discovery::scope,
     limits,
@@ -12,6 +14,17 @@ use crate::{
 };
 
 impl Node {
+    /// What is known of how this node stands to the world outside.
+    pub(super) fn nat_now(&self) -> NatInfo {
+        NatInfo {
+            #[cfg(feature = "stun")]
+            nats: self.outside.verdicts.values().map(Meaning::of).collect(),
+            #[cfg(feature = "autonat")]
+            verdict: self.autonat.verdict(),
+            relays: self.relays.held().collect(),
+        }
+    }
+
     /// Asks for the reservations that are due.
     pub(super) fn keep_reservations(&mut self, now: Instant) {
         self.relays.want(if self.is_public() { 0 } else { limits::RESERVATIONS });

@@ -3,6 +3,8 @@
 #[cfg(feature = "autonat")]
 mod autonat;
 mod chat;
+#[cfg(feature = "control")]
+mod control;
 mod discovery;
 mod hostile;
 mod id;

@@ -72,7 +72,11 @@ impl Drop for Dir {
 /// The program, with an environment that says nothing and a state directory of its own.
 pub(crate) fn warren(dir: &Dir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
-    command.env_remove("RUST_LOG").env_remove("NO_COLOR").env_remove("RUST_BACKTRACE");
+    let foreign =
+        ["RUST_LOG", "NO_COLOR", "RUST_BACKTRACE", "JOURNAL_STREAM", "RUNTIME_DIRECTORY", "WARREN_CONTROL"];
+    for name in foreign {
+        command.env_remove(name);
+    }
     command.env("HOME", &dir.0).env("XDG_STATE_HOME", dir.0.join("state")).stdin(Stdio::null());
     command
 }
@@ -192,6 +196,12 @@ impl Program {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("{} says nothing more", self.name),
         }
+    }
+
+    /// The next line of its output, if it comes soon.
+    #[cfg(feature = "control")]
+    pub(crate) fn line_soon(&mut self) -> Option<String> {
+        self.lines.recv_timeout(LOOK).ok()
     }
 
     /// Reads on to a line that fits. Those before it are skipped.

@@ -15,7 +15,18 @@ const FUNCTION_LINES: usize = 80;
 
 /// The options of every subcommand, read from the table in `cli.rs`.
 pub(crate) fn options() -> BTreeMap<String, Vec<String>> {
-    let source = read("src/cli.rs");
+    let mut options = options_in("src/cli.rs");
+    assert_eq!(options.keys().collect::<Vec<_>>(), ["id", "nat", "relay", "run"]);
+    assert!(options["run"].len() >= 18 && options["id"].len() >= 6, "{options:?}");
+    for (name, of_ctl) in options_in("src/cli/ctl.rs") {
+        options.insert(if name == "ctl" { name } else { format!("ctl {name}") }, of_ctl);
+    }
+    assert!(options.contains_key("ctl") && options.contains_key("ctl listen"), "{options:?}");
+    options
+}
+
+fn options_in(file: &str) -> BTreeMap<String, Vec<String>> {
+    let source = read(file);
     let mut options: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let (mut subcommand, mut is_option) = (None, false);
     for line in source.lines().map(str::trim) {
@@ -33,8 +44,6 @@ pub(crate) fn options() -> BTreeMap<String, Vec<String>> {
             options.entry(subcommand.into()).or_default().push(name);
         }
     }
-    assert_eq!(options.keys().collect::<Vec<_>>(), ["id", "nat", "relay", "run"]);
-    assert!(options["run"].len() >= 18 && options["id"].len() >= 6, "{options:?}");
     options
 }
 

@@ -254,8 +254,10 @@ fn a_path_that_is_no_text_is_used_as_it_is_or_refused() {
 fn help_mentions_every_option() {
     let dir = Dir::new();
     for (subcommand, options) in crate::tidy::options() {
-        for help in ["--help", "-h", "help"] {
-            let ended = finish(&dir, &[&subcommand, help]);
+        // What follows 'ctl send' is said.
+        let helps = if subcommand.contains(' ') { 2 } else { 3 };
+        for help in &["--help", "-h", "help"][..helps] {
+            let ended = finish(&dir, &[&subcommand.split(' ').collect::<Vec<_>>()[..], &[help]].concat());
             assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{subcommand} {help}");
             for option in &options {
                 assert!(ended.stdout.contains(&format!("--{option}")), "{subcommand} {help}: {option}");
@@ -265,7 +267,7 @@ fn help_mentions_every_option() {
     for words in [&["--help"][..], &["help"], &["-h"]] {
         let ended = finish(&dir, words);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{words:?}");
-        for subcommand in ["run", "relay", "id"] {
+        for subcommand in ["run", "relay", "id", "nat", "ctl"] {
             let is_row = |line: &str| line.trim_start().starts_with(subcommand);
             assert!(ended.stdout.lines().any(is_row), "{words:?}: {subcommand}");
         }

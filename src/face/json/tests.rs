@@ -101,3 +101,34 @@ fn levels(value: &JsonValue) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(feature = "control")]
+#[test]
+fn a_command_is_read_as_it_was_written() {
+    let room: Room = "den".parse().expect("valid");
+    let say = |room, action| Command::Send { room, text: "a \"b\"\n\u{1b}ü".into(), action };
+    let commands = [
+        say(None, false),
+        say(Some(room.clone()), true),
+        Command::Join(room.clone()),
+        Command::Leave(room),
+        Command::Connect("/ip4/127.0.0.1/tcp/1".parse().expect("valid")),
+        Command::Disconnect(PeerId::random()),
+        Command::Nick("Ada \"L.\"".parse().expect("valid")),
+        Command::Peers,
+        Command::Rooms,
+        Command::WhoAmI,
+        Command::Stats,
+        Command::Status,
+        Command::Nat,
+        Command::Reload,
+        Command::Quit,
+    ];
+    for (n, command) in commands.iter().enumerate() {
+        let line = super::command(command, n as u32);
+        let ask = parse(&line).expect("our own words");
+        assert_eq!(format!("{:?}", ask.command), format!("{command:?}"), "{line}");
+        assert_eq!(ask.id, Some(n.to_string()));
+        assert!(!line.contains('\n'));
+    }
+}

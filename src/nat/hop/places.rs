@@ -111,6 +111,10 @@ impl Places {
         }
     }
 
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub(super) fn reservations(&self) -> usize {
         self.reservations.len()
     }

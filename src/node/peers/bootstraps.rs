@@ -56,6 +56,26 @@ impl Bootstraps {
         Self { targets, calm: false }
     }
 
+    /// The operator names others, of which those that `is_connected` need not be dialled. Those that stay go on as they
+    /// are; connections with others are not closed by this.
+    pub fn replace(
+        &mut self,
+        addrs: impl IntoIterator<Item = Multiaddr>,
+        is_connected: impl Fn(&PeerId) -> bool,
+        now: Instant,
+    ) {
+        let fresh = Self::new(addrs, now).targets;
+        let mut old = std::mem::take(&mut self.targets);
+        for mut target in fresh {
+            if let Some(same) = old.iter().position(|other| other.addrs == target.addrs) {
+                target = old.swap_remove(same);
+            } else if target.peer.as_ref().is_some_and(&is_connected) {
+                target.state = State::Connected(now);
+            }
+            self.targets.push(target);
+        }
+    }
+
     /// Whether the node has found the company that it wants. While it has, dials are rarer.
     pub fn set_calm(&mut self, calm: bool, now: Instant) {
         if std::mem::replace(&mut self.calm, calm) && !calm {
@@ -179,6 +199,27 @@ mod tests {
         assert_eq!(bootstraps.next_due(), Some(now + limits::REDIAL_CALM));
         bootstraps.set_calm(false, now);
         assert_eq!(bootstraps.next_due(), Some(now + limits::REDIAL_MOST));
+    }
+
+    #[test]
+    fn others_can_be_named_while_it_runs() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let addr = |text: &str| text.parse::<Multiaddr>().expect("valid");
+        let (one, two) = (addr("/ip4/127.0.0.1/tcp/4001"), addr("/ip4/127.0.0.1/tcp/4002"));
+        let here = addr(&format!("/ip4/127.0.0.1/tcp/4003/p2p/{peer}"));
+        let mut bootstraps = Bootstraps::new([one.clone(), two.clone()], now);
+        bootstraps.dialing(0, id(0));
+        bootstraps.dialing(1, id(1));
+        bootstraps.replace([two.clone(), here], |other| *other == peer, now);
+        assert!(bootstraps.due(now).is_none(), "the second one is being dialled, the third one is there");
+        assert!(bootstraps.failed(id(0), now, 0.0).is_none(), "the first one is nobody any more");
+        assert_eq!(
+            bootstraps.failed(id(1), now, 0.0).map(|(addrs, _)| addrs.to_vec()),
+            Some(vec![two.clone()])
+        );
+        bootstraps.disconnected(peer, now, 0.0);
+        bootstraps.replace([one.clone()], |_| false, now);
+        assert_eq!(bootstraps.due(now).map(|(_, addrs)| addrs.to_vec()), Some(vec![one]));
     }
 
     fn id(n: usize) -> ConnectionId {
