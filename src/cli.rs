@@ -132,6 +132,10 @@ pub struct Run {
     #[argh(switch)]
     pub no_portmap: bool,
 
+    /// IP address and port at which Prometheus finds what this node does, as 127.0.0.1:9464 (default: none)
+    #[argh(option, arg_name = "addr")]
+    pub metrics: Option<String>,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -266,6 +270,10 @@ pub struct Relay {
     /// what a circuit carries in both directions together (default: 64)
     #[argh(option, arg_name = "mib")]
     pub circuit_mib: Option<String>,
+
+    /// IP address and port at which Prometheus finds what this node does, as 127.0.0.1:9464 (default: none)
+    #[argh(option, arg_name = "addr")]
+    pub metrics: Option<String>,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

@@ -1,7 +1,11 @@
 //! Faces: what people and programs see of a node. They convert between the world and
 //! [`node::api`](crate::node::api), and know nothing else of the node.
 
+#[cfg(feature = "metrics")]
+pub mod http;
 pub mod json;
 pub mod json_lines;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod repl;
 pub mod stdio;

@@ -23,6 +23,10 @@ mod punches;
 mod reach;
 mod recall;
 mod serving;
+#[cfg(feature = "metrics")]
+pub mod snapshot;
+mod tally;
+mod trouble;
 mod wishes;
 #[cfg(feature = "relay-server")]
 mod witness;
@@ -42,7 +46,7 @@ use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     identity::Keypair,
-    swarm::{self, DialError, SwarmEvent},
+    swarm::{self, SwarmEvent},
 };
 use smol::{Executor, future};
 
@@ -55,6 +59,8 @@ use self::{
     links::Links,
     peers::Bootstraps,
     recall::Recalls,
+    tally::Tally,
+    trouble::{detail, is_missing_family},
 };
 #[cfg(feature = "stun")]
 use self::{outside::Outside, punches::Punches};
@@ -118,6 +124,7 @@ pub struct Node {
     publish: Vec<String>,
     feed: Feed,
     stats: Stats,
+    tally: Tally,
     started: Instant,
     /// Fires when [`Self::next_due`] says so.
     timer: Delay,
@@ -164,6 +171,8 @@ enum Turn {
     Witness(PeerId, libp2p::Stream),
     #[cfg(feature = "portmap")]
     Port(crate::nat::portmap::Event),
+    #[cfg(feature = "metrics")]
+    Look(snapshot::Look),
     Timer,
 }
 
@@ -196,8 +205,9 @@ impl Node {
         #[cfg(feature = "portmap")]
         let ports = ports::Ports::new(config, &executor);
         let again = Again::default();
-        let behaviour =
-            Behaviour::new(&key, config, circuits, streams, &again).map_err(StartError::Gossip)?;
+        let tally = Tally::default();
+        let behaviour = Behaviour::new(&key, config, circuits, streams, &again, tally.ears())
+            .map_err(StartError::Gossip)?;
         let now = Instant::now();
         let feed = Feed::default();
         let (handle, inbox) = Handle::new(feed.clone());
@@ -236,6 +246,7 @@ impl Node {
             publish: config.publish.clone(),
             feed,
             stats: Stats::default(),
+            tally,
             started: now,
             timer: Delay::never(),
             timer_due: None,
@@ -277,6 +288,8 @@ impl Node {
                 Some(Turn::Witness(asker, stream)) => self.on_witness(asker, stream),
                 #[cfg(feature = "portmap")]
                 Some(Turn::Port(event)) => self.on_port(event),
+                #[cfg(feature = "metrics")]
+                Some(Turn::Look(look)) => self.on_look(look),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -332,6 +345,8 @@ impl Node {
         let ports = &mut self.ports;
         #[cfg(feature = "portmap")]
         let hole = future::or(hole, async { Some(Turn::Port(ports.next().await)) });
+        #[cfg(feature = "metrics")]
+        let hole = future::or(hole, async { Some(Turn::Look(inbox.look().await)) });
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
         future::or(
@@ -530,53 +545,6 @@ fn nick_of(peer: &PeerId) -> Nick {
     let end: String = id.chars().skip(id.len().saturating_sub(8)).collect();
     // Base58 is printable and short, so this cannot fail; if it did, the node would still have a name.
     end.parse().or_else(|_| "somebody".parse()).unwrap_or_else(|_| unreachable!("'somebody' is a nickname"))
-}
-
-fn is_missing_family(error: &libp2p::TransportError<io::Error>) -> bool {
-    let missing = |e: &io::Error| {
-        let code = e.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-        matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
-    };
-    matches!(error, libp2p::TransportError::Other(e) if innermost_io(e).is_some_and(missing))
-}
-
-/// The transport stack boxes errors in errors; the operating system's is the one inside.
-fn innermost_io(error: &io::Error) -> Option<&io::Error> {
-    let mut found = Some(error).filter(|e| e.raw_os_error().is_some());
-    let mut source: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|e| e as _);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<io::Error>()
-            && io.raw_os_error().is_some()
-        {
-            found = Some(io);
-        }
-        source = error.source();
-    }
-    found
-}
-
-/// What an error says, without the layers around it.
-fn detail(error: &libp2p::TransportError<io::Error>) -> String {
-    match error {
-        libp2p::TransportError::Other(e) => {
-            innermost_io(e).map_or_else(|| e.to_string(), io::Error::to_string)
-        }
-        libp2p::TransportError::MultiaddrNotSupported(addr) => format!("{addr} is no address for this node"),
-    }
-}
-
-/// Why a dial failed, in one line.
-fn dial_trouble(error: &DialError) -> String {
-    match error {
-        DialError::Transport(attempts) => {
-            let each: Vec<_> = attempts.iter().map(|(_, e)| detail(e)).collect();
-            if each.is_empty() { "no address to dial".into() } else { each.join("; ") }
-        }
-        DialError::WrongPeerId { obtained, .. } => format!("the peer there is {obtained}"),
-        DialError::LocalPeerId { .. } => "that is this node itself".into(),
-        DialError::NoAddresses => "no address to dial".into(),
-        other => other.to_string(),
-    }
 }
 
 /// Random in 0..1, for delays.

@@ -9,6 +9,8 @@ use libp2p::identity::Keypair;
 use rustix::fs::FlockOperation;
 use smol::{Executor, future};
 
+#[cfg(feature = "metrics")]
+use crate::face::metrics;
 use crate::{
     cli,
     config::{Config, ConfigError, IdConfig, IdentitySource},
@@ -35,6 +37,9 @@ pub enum Failure {
     InUse(String),
     #[error("{0}")]
     Start(#[from] StartError),
+    #[cfg(feature = "metrics")]
+    #[error("cannot tell metrics at {addr}: {why}; give --metrics another address")]
+    Metrics { addr: std::net::SocketAddr, why: io::Error },
     #[error("standard input or output failed: {0}")]
     Stdio(io::Error),
     #[error("the situation of this machine cannot be found out: {0}")]
@@ -114,7 +119,15 @@ fn node(mut config: Config) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Int, Signal::Term]).map_err(Failure::Signals)?;
     let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
     let output = Output::stdout().map_err(Failure::Stdio)?;
+    #[cfg(feature = "metrics")]
+    let metrics = config.metrics.map(metrics::Endpoint::bind).transpose();
+    #[cfg(feature = "metrics")]
+    let metrics = metrics.map_err(|(addr, why)| Failure::Metrics { addr, why })?;
     let (node, handle) = Node::new(&config, key, executor.clone())?;
+    #[cfg(feature = "metrics")]
+    if let Some(metrics) = metrics {
+        executor.spawn(metrics.run(executor.clone(), handle.clone())).detach();
+    }
     let events = handle.listen();
     let stop = stop_on_signal(signals, handle.clone());
     let face = async {

@@ -68,6 +68,7 @@ pub(super) fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         no_ipv6: first.no_ipv6 || then.no_ipv6,
         no_mdns: first.no_mdns || then.no_mdns,
         no_portmap: first.no_portmap || then.no_portmap,
+        metrics: first.metrics.or(then.metrics),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -99,6 +100,7 @@ pub(super) fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         max_circuits_per_peer: first.max_circuits_per_peer.or(then.max_circuits_per_peer),
         circuit_minutes: first.circuit_minutes.or(then.circuit_minutes),
         circuit_mib: first.circuit_mib.or(then.circuit_mib),
+        metrics: first.metrics.or(then.metrics),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }

@@ -41,6 +41,7 @@ pub(super) fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         no_ipv6: words.no_ipv6,
         no_mdns: words.no_mdns,
         no_portmap: words.no_portmap,
+        metrics: words.metrics,
         verbose: words.verbose,
         ..cli::Run::default()
     };

@@ -30,7 +30,7 @@ use futures::{
 use futures_timer::Delay;
 use libp2p::StreamProtocol;
 
-pub use self::plan::{Nat, Part, Plan};
+pub use self::plan::{Kind, Nat, Part, Plan};
 use self::wire::Hello;
 use super::in_time;
 use crate::{

@@ -201,6 +201,12 @@ impl AutoNat {
         self.is_sure
     }
 
+    /// What is known of it.
+    #[cfg(feature = "metrics")]
+    pub(super) fn verdict(&self) -> Verdict {
+        self.published
+    }
+
     /// Whether it was found that not everybody can dial this node.
     #[cfg(feature = "kad")]
     pub(super) fn is_found_private(&self) -> bool {
