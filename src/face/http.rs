@@ -11,7 +11,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
 };
 
@@ -168,7 +168,7 @@ async fn write(stream: &mut Async<TcpStream>, bytes: Vec<u8>) -> io::Result<()> 
 /// Says that nothing more comes, and lets the other side finish: closing with unread bytes would reset the connection,
 /// and the answer might be lost with it.
 async fn part(mut stream: Async<TcpStream>) -> io::Result<()> {
-    stream.close().await?;
+    stream.get_ref().shutdown(Shutdown::Write)?;
     let rest = async {
         let (mut bytes, mut length) = ([0; 1024], 0);
         // Whoever has more to say than that loses the answer.

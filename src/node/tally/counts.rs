@@ -85,7 +85,7 @@ impl Histogram {
 
     /// How many are in each class, not in those below it: upper bound and number. The last bound is infinite.
     pub fn classes(&self) -> impl Iterator<Item = (f64, u64)> {
-        Self::BOUNDS.into_iter().chain([f64::MAX]).zip(self.classes)
+        Self::BOUNDS.into_iter().chain([f64::INFINITY]).zip(self.classes)
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
             times.observe(Duration::from_millis(ms));
         }
         let classes: Vec<(f64, u64)> = times.classes().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(classes, [(0.001, 2), (0.003, 2), (0.01, 1), (3.0, 1), (f64::MAX, 1)]);
+        assert_eq!(classes, [(0.001, 2), (0.003, 2), (0.01, 1), (3.0, 1), (f64::INFINITY, 1)]);
         assert_eq!((times.count(), times.sum()), (7, 6.011));
     }
 
