@@ -204,8 +204,7 @@ impl Node {
         let witness = witness::Witness::new(streams.new_control(), config.is_relay);
         #[cfg(feature = "portmap")]
         let ports = ports::Ports::new(config, &executor);
-        let again = Again::default();
-        let tally = Tally::default();
+        let (again, tally) = (Again::default(), Tally::default());
         let behaviour = Behaviour::new(&key, config, circuits, streams, &again, tally.ears())
             .map_err(StartError::Gossip)?;
         let now = Instant::now();

@@ -12,7 +12,6 @@ mod queries;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,7 +21,7 @@ use serde_json::json;
 use self::prometheus::{Prometheus, get, promtool};
 use self::queries::Query;
 use crate::node::{Node, PROMPTLY};
-use crate::program::{self, Data, Profile, Program};
+use crate::program::{self, Data, Profile};
 use crate::scratch::Scratch;
 
 /// How long the numbers may take to be there: rates need several scrapes, one a second.
@@ -51,10 +50,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     promtool(&["check", "config"], &cluster.join("prometheus.yml"))?;
 
     let ports = [free_port()?, free_port()?];
-    let mut relay = start(&program, "relay", ports[0], &[], &scratch)?;
+    let mut relay = program.start_watched("relay", ports[0], &[], &scratch)?;
     let addr = quic_addr(&mut relay)?;
     let stun = stun_server(&addr)?;
-    let mut node = start(&program, "run", ports[1], &["--stun-server", &stun], &scratch)?;
+    let mut node = program.start_watched("run", ports[1], &["--stun-server", &stun], &scratch)?;
     node.listening()?;
 
     let prometheus = Prometheus::start(&cluster, &ports, &scratch)?;
@@ -98,16 +97,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     println!("{} alert rules evaluate without error", rules.len());
     node.stop()?;
     relay.stop()
-}
-
-/// A node that tells its metrics at this port. Both are in one room, at which their options agree.
-fn start(program: &Program, role: &str, port: u16, options: &[&str], scratch: &Scratch) -> Result<Node> {
-    let mut command = Command::new(&program.path);
-    command.args([role, "--json", "--no-mdns", "--no-portmap", "--room", "lobby"]);
-    command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
-    command.args(["--metrics", &format!("127.0.0.1:{port}")]).args(options);
-    command.arg("--state-dir").arg(scratch.state_dir(role)?).env_remove("RUST_LOG");
-    Node::start(role, command, None)
 }
 
 fn quic_addr(node: &mut Node) -> Result<String> {

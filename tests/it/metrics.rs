@@ -7,16 +7,18 @@ use std::{
     thread,
 };
 
-use crate::net::{Dir, LOOPBACK, Node, PATIENCE, finish, until};
+use crate::{
+    hostile::Hostile,
+    net::{Dir, LOOPBACK, Node, PATIENCE, finish, until},
+};
 
 /// Where a node that was started with `--metrics 127.0.0.1:0` says that its metrics are.
 fn endpoint(node: &Node) -> String {
-    let said = until("the address of the metrics", || {
+    until("the address of the metrics", || {
         let log = node.program.log();
         let (_, rest) = log.split_once("metrics are at http://")?;
         Some(rest.split_once("/metrics")?.0.to_owned())
-    });
-    said
+    })
 }
 
 /// Asks with these bytes, and returns all that is said until the end.
@@ -78,6 +80,25 @@ fn what_happens_is_counted() {
     until_value(&at, "warren_dials_total{outcome=\"refused\"}", 1.0);
     ada.done("leave", &[("room", "lobby")]);
     assert!(!get(&at, "/metrics").1.contains("room=\"lobby\""));
+}
+
+#[test]
+fn bad_messages_and_copies_are_told_apart() {
+    let target = Node::start("target", &["--metrics", "127.0.0.1:0"]);
+    let at = endpoint(&target);
+    let hostile = Hostile::meet(&target.addr);
+    hostile.say(&[7; 40]);
+    let invalid = "warren_gossip_messages_total{room=\"lobby\",fate=\"invalid\"}";
+    until_value(&at, invalid, 1.0);
+    // Another peer brings the same: gossipsub knows it, and only the copy is counted.
+    let again = Hostile::meet(&target.addr);
+    again.say(&[7; 40]);
+    let received = "warren_gossip_received_messages_total{room=\"lobby\"}";
+    until_value(&at, received, 2.0);
+    again.say(&[8; 40]);
+    until_value(&at, invalid, 2.0);
+    assert_eq!(value(&at, received), 3.0);
+    assert_eq!(value(&at, "warren_gossip_received_bytes_total{room=\"lobby\"}"), 120.0);
 }
 
 #[test]

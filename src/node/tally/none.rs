@@ -8,7 +8,7 @@ use super::{Dial, Fate, Outcome, Recall, Way};
 use crate::rooms::Room;
 
 #[derive(Default)]
-pub(crate) struct Tally;
+pub(crate) struct Tally(());
 
 pub(crate) type Ears = gossipsub::IdentityTransform;
 
