@@ -1,6 +1,6 @@
 //! Tells Prometheus what a node does: `/metrics`, and `/healthz` for those who only want to know whether it lives.
 //!
-//! The numbers are the node's own ([`Snapshot`](crate::node::api::Snapshot)); they are put together and written down
+//! The numbers are the node's own ([`Snapshot`]); they are put together and written down
 //! when somebody asks, and cost nothing while nobody does.
 
 mod classic;

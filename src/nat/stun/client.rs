@@ -79,7 +79,7 @@ pub enum Failure {
     NoAddress,
 }
 
-/// Responses that were dropped, by reason, and errors. Each wraps.
+/// Checks, and responses that were dropped, by reason, and errors. Each wraps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Checks begun, of one IP family each.
