@@ -136,7 +136,8 @@ impl Node {
     pub(super) fn path_opened(&mut self, peer: PeerId, is_relayed: bool, is_inbound: bool, now: Instant) {
         if !is_relayed {
             let made = self.holes.relayed.remove(&peer);
-            if made.is_some_and(|attempt| !attempt.dials.is_empty()) {
+            // The other side's dial may be there before our own has begun.
+            if made.is_some_and(|attempt| attempt.is_fresh(now) || !attempt.dials.is_empty()) {
                 self.tally.punched(Way::Dcutr, Outcome::Opened);
             }
         } else if self.links.is_relayed(&peer) {

@@ -82,6 +82,33 @@ fn what_happens_is_counted() {
     assert!(!get(&at, "/metrics").1.contains("room=\"lobby\""));
 }
 
+#[cfg(feature = "relay-server")]
+#[test]
+fn a_relay_and_the_way_around_it_are_counted() {
+    let watched = ["--metrics", "127.0.0.1:0"];
+    let words = [&["relay", "--listen", LOOPBACK, "--no-discovery"][..], &watched].concat();
+    let relay = Node::start_in(Arc::new(Dir::new()), "relay", &words);
+    let mut ada = Node::start("ada", &[&["--relay", &relay.addr][..], &watched].concat());
+    let through = ada
+        .wait("an address at the relay", |event| {
+            event.text("event") == "listening" && event.text("addr").contains("/p2p-circuit/")
+        })
+        .text("addr")
+        .to_owned();
+    let (of_relay, of_ada) = (endpoint(&relay), endpoint(&ada));
+    until_value(&of_relay, "warren_relay_reservations_given", 1.0);
+    until_value(&of_ada, "warren_relay_reservations_held", 1.0);
+    let mut bob = Node::start("bob", &[&["--bootstrap", &through][..], &watched].concat());
+    assert_eq!(bob.event_of("peer_connected", &ada.peer).text("path"), "relayed");
+    assert_eq!(bob.event_of("peer_path", &ada.peer).text("path"), "direct");
+    let of_bob = endpoint(&bob);
+    let opened = "warren_hole_punches_total{kind=\"dcutr\",outcome=\"opened\"}";
+    until_value(&of_bob, opened, 1.0);
+    until_value(&of_ada, opened, 1.0);
+    let relayed = "warren_peers{transport=\"tcp\",path=\"relayed\",direction=\"outbound\"}";
+    assert_eq!(value(&of_bob, relayed), 0.0);
+}
+
 #[test]
 fn bad_messages_and_copies_are_told_apart() {
     let target = Node::start("target", &["--metrics", "127.0.0.1:0"]);
