@@ -147,6 +147,10 @@ pub struct Run {
     #[argh(option, arg_name = "kind")]
     pub log_format: Option<String>,
 
+    /// IP address and port at which Prometheus finds what this node does, as 127.0.0.1:9464 (default: none)
+    #[argh(option, arg_name = "addr")]
+    pub metrics: Option<String>,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -291,6 +295,10 @@ pub struct Relay {
     /// (default: journal under systemd, otherwise full)
     #[argh(option, arg_name = "kind")]
     pub log_format: Option<String>,
+
+    /// IP address and port at which Prometheus finds what this node does, as 127.0.0.1:9464 (default: none)
+    #[argh(option, arg_name = "addr")]
+    pub metrics: Option<String>,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

@@ -12,6 +12,8 @@ pub use self::{
     service::Control,
 };
 
+#[cfg(feature = "metrics")]
+use std::net::SocketAddr;
 use std::{
     env,
     path::{Path, PathBuf},
@@ -94,6 +96,9 @@ pub struct Config {
     pub control: Control,
     /// The words that this came from.
     pub source: Source,
+    /// Where to tell what the node does, if anywhere.
+    #[cfg(feature = "metrics")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Where a node's key comes from.
@@ -164,6 +169,12 @@ pub enum ConfigError {
     #[cfg(not(feature = "relay-server"))]
     #[error("--{0} cannot be used: this warren was built without the relay; leave it out")]
     NoRelay(&'static str),
+    #[cfg(feature = "metrics")]
+    #[error("--metrics '{0}' is no IP address and port; write it like 127.0.0.1:9464")]
+    Metrics(String),
+    #[cfg(not(feature = "metrics"))]
+    #[error("--metrics '{0}' cannot be used: this warren was built without metrics; leave it out")]
+    NoMetrics(String),
     #[error("--key-type '{0}' is not known; say secp256k1 or ed25519")]
     KeyType(String),
     #[error("--{0} and --{1} exclude each other; give one of them")]
@@ -289,6 +300,13 @@ fn check_run(
     if let Some(word) = words.stun_server.into_iter().next() {
         return Err(ConfigError::NoStun(word));
     }
+    #[cfg(feature = "metrics")]
+    let metrics =
+        words.metrics.map(|word| word.parse().map_err(|_| ConfigError::Metrics(word))).transpose()?;
+    #[cfg(not(feature = "metrics"))]
+    if let Some(word) = words.metrics {
+        return Err(ConfigError::NoMetrics(word));
+    }
     // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
     let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
     #[cfg(feature = "portmap")]
@@ -320,6 +338,8 @@ fn check_run(
         mdns,
         #[cfg(feature = "portmap")]
         portmap,
+        #[cfg(feature = "metrics")]
+        metrics,
         log: LogConfig { verbosity: words.verbose, format: log_format(words.log_format)? },
         control: control(words.control)?,
         source: Source::default(),

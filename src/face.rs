@@ -5,7 +5,11 @@
 pub mod control;
 #[cfg(feature = "control")]
 pub mod ctl;
+#[cfg(feature = "metrics")]
+pub mod http;
 pub mod json;
 pub mod json_lines;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod repl;
 pub mod stdio;

@@ -21,3 +21,4 @@ pub mod rooms;
 #[cfg(feature = "stun")]
 pub mod survey;
 pub mod transport;
+mod within;

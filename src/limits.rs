@@ -299,6 +299,38 @@ pub const PUBLISH_AT_START: usize = 16;
 /// How long the node may take to say goodbye when it ends.
 pub const GOODBYE: Duration = Duration::from_millis(500);
 
+// ---- HTTP ----------------------------------------------------------------------------------------
+
+/// HTTP connections at once. For one more the oldest is closed: a scraper opens another, and who does nothing with
+/// his keeps nobody out. At [`HTTP_HEAD_BYTES`] and an answer of some 20 kB each: half a megabyte.
+pub const HTTP_CONNECTIONS: usize = 16;
+
+/// Bytes of a request's head: scrapers and browsers send about 500.
+pub const HTTP_HEAD_BYTES: usize = 8 * 1024;
+
+/// Header fields of a request.
+pub const HTTP_HEADERS: usize = 64;
+
+/// How long a request's head may take from its first byte to its last.
+pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection may be idle before its first request, and between two: longer than a scraper's interval.
+pub const HTTP_IDLE: Duration = Duration::from_secs(90);
+
+/// How long an answer may take, from the question to its last byte.
+pub const HTTP_ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// How long the node may take to tell its numbers before it counts as standing still. Shorter than
+/// [`HTTP_ANSWER_TIME`], so that this can be said.
+pub const LOOK_TIME: Duration = Duration::from_secs(5);
+
+const _: () = assert!(LOOK_TIME.as_secs() < HTTP_ANSWER_TIME.as_secs());
+
+/// How long nobody is accepted after that has failed, as when there are no file descriptors left.
+pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(HTTP_IDLE.as_secs() > 60 && HTTP_HEAD_TIME.as_secs() < HTTP_IDLE.as_secs());
+
 // ---- files --------------------------------------------------------------------------------------
 
 /// Bytes of a key file: a protobuf key of 68 bytes, RSA keys of other programs up to some kB.

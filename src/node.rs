@@ -24,6 +24,9 @@ mod reach;
 mod recall;
 mod reload;
 mod serving;
+#[cfg(feature = "metrics")]
+pub mod snapshot;
+mod tally;
 mod trouble;
 mod wishes;
 #[cfg(feature = "relay-server")]
@@ -58,7 +61,8 @@ use self::{
     peers::Bootstraps,
     recall::Recalls,
     reload::Reloads,
-    trouble::{detail, dial_trouble, is_missing_family},
+    tally::Tally,
+    trouble::{detail, is_missing_family},
 };
 #[cfg(feature = "stun")]
 use self::{outside::Outside, punches::Punches};
@@ -123,6 +127,7 @@ pub struct Node {
     publish: Vec<String>,
     feed: Feed,
     stats: Stats,
+    tally: Tally,
     started: Instant,
     /// Fires when [`Self::next_due`] says so.
     timer: Delay,
@@ -170,6 +175,8 @@ enum Turn {
     Witness(PeerId, libp2p::Stream),
     #[cfg(feature = "portmap")]
     Port(crate::nat::portmap::Event),
+    #[cfg(feature = "metrics")]
+    Look(snapshot::Look),
     Timer,
 }
 
@@ -201,9 +208,9 @@ impl Node {
         let witness = witness::Witness::new(streams.new_control(), config.is_relay);
         #[cfg(feature = "portmap")]
         let ports = ports::Ports::new(config, &executor);
-        let again = Again::default();
-        let behaviour =
-            Behaviour::new(&key, config, circuits, streams, &again).map_err(StartError::Gossip)?;
+        let (again, tally) = (Again::default(), Tally::default());
+        let behaviour = Behaviour::new(&key, config, circuits, streams, &again, tally.ears())
+            .map_err(StartError::Gossip)?;
         let now = Instant::now();
         let feed = Feed::default();
         let (handle, inbox) = Handle::new(feed.clone());
@@ -243,17 +250,24 @@ impl Node {
             publish: config.publish.clone(),
             feed,
             stats: Stats::default(),
+            tally,
             started: now,
             timer: Delay::never(),
             timer_due: None,
             expire_due: now + limits::PRESENCE_REPEAT,
         };
-        node.look_around_first(config);
-        node.listen(config)?;
-        for room in &config.rooms {
-            node.join(room.clone()).map_err(|why| StartError::Room { room: room.clone(), why })?;
-        }
+        node.begin(config)?;
         Ok((node, handle))
+    }
+
+    /// Where the configuration says that the node begins.
+    fn begin(&mut self, config: &Config) -> Result<(), StartError> {
+        self.look_around_first(config);
+        self.listen(config)?;
+        for room in &config.rooms {
+            self.join(room.clone()).map_err(|why| StartError::Room { room: room.clone(), why })?;
+        }
+        Ok(())
     }
 
     /// Runs until [`Command::Quit`], [`Handle::stop`], or until no handle is left.
@@ -285,6 +299,8 @@ impl Node {
                 Some(Turn::Witness(asker, stream)) => self.on_witness(asker, stream),
                 #[cfg(feature = "portmap")]
                 Some(Turn::Port(event)) => self.on_port(event),
+                #[cfg(feature = "metrics")]
+                Some(Turn::Look(look)) => self.on_look(look),
                 Some(Turn::Timer) => {}
                 None => return self.end(None).await,
             }
@@ -341,6 +357,8 @@ impl Node {
         let ports = &mut self.ports;
         #[cfg(feature = "portmap")]
         let hole = future::or(hole, async { Some(Turn::Port(ports.next().await)) });
+        #[cfg(feature = "metrics")]
+        let hole = future::or(hole, async { Some(Turn::Look(inbox.look().await)) });
         let stop = async { inbox.stop.recv().await.ok().and(None) };
         // The race is decided at random when several are ready: neither faces nor network starve.
         future::or(

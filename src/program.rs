@@ -9,6 +9,8 @@ use libp2p::identity::Keypair;
 use rustix::fs::FlockOperation;
 use smol::{Executor, future};
 
+#[cfg(feature = "metrics")]
+use crate::face::metrics;
 use crate::{
     cli,
     config::{Config, ConfigError, IdConfig, IdentitySource},
@@ -49,6 +51,9 @@ pub enum Failure {
     InUse(String),
     #[error("{0}")]
     Start(#[from] StartError),
+    #[cfg(feature = "metrics")]
+    #[error("cannot tell metrics at {addr}: {why}; give --metrics another address")]
+    Metrics { addr: std::net::SocketAddr, why: io::Error },
     #[error("standard input or output failed: {0}")]
     Stdio(io::Error),
     #[error("the situation of this machine cannot be found out: {0}")]
@@ -166,7 +171,15 @@ fn node(mut config: Config) -> Result<(), Failure> {
     let control = open_control(&config.control)?;
     let input = config.stdin.then(Lines::stdin).transpose().map_err(Failure::Stdio)?;
     let output = Output::stdout().map_err(Failure::Stdio)?;
+    #[cfg(feature = "metrics")]
+    let metrics = config.metrics.map(metrics::Endpoint::bind).transpose();
+    #[cfg(feature = "metrics")]
+    let metrics = metrics.map_err(|(addr, why)| Failure::Metrics { addr, why })?;
     let (node, handle) = Node::new(&config, key, executor.clone())?;
+    #[cfg(feature = "metrics")]
+    if let Some(metrics) = metrics {
+        executor.spawn(metrics.run(executor.clone(), handle.clone())).detach();
+    }
     let events = handle.listen();
     #[cfg(feature = "control")]
     let clients = control.map(|control| executor.spawn(control.serve(handle.clone())));

@@ -17,12 +17,12 @@ use crate::{
             driver::{self, Event},
             verdict::{Filtering, Verdict},
         },
-        within,
     },
     transport::{
         self,
         quic::{self, Kind},
     },
+    within::within,
 };
 
 /// What was found.

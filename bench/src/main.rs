@@ -9,6 +9,7 @@ mod lab;
 mod lan;
 mod link;
 mod mesh;
+mod metrics;
 mod nat;
 mod node;
 mod process;
@@ -42,6 +43,7 @@ enum Command {
     Footprint(footprint::Args),
     Interop(interop::Args),
     Link(link::Args),
+    Metrics(metrics::Args),
     Nat(nat::Args),
     RelayLoad(relay_load::Args),
     RelaySiege(relay_siege::Args),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Footprint(args) => footprint::run(args),
         Command::Interop(args) => interop::run(args),
         Command::Link(args) => link::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Nat(args) => nat::run(args),
         Command::RelayLoad(args) => relay_load::run(args),
         Command::RelaySiege(args) => relay_siege::run(args),

@@ -222,6 +222,24 @@ impl Program {
         Node::start(&format!("{} {carrier} {name}", self.kind), command, None)
     }
 
+    /// Starts a warren in this role that tells its metrics at this port of 127.0.0.1, where it has all of its carriers.
+    pub(crate) fn start_watched(
+        &self,
+        role: &str,
+        port: u16,
+        options: &[&str],
+        scratch: &Scratch,
+    ) -> Result<Node> {
+        let mut command = Command::new(&self.path);
+        command.args([role, "--json", "--no-mdns", "--no-portmap", "--room", ROOM]);
+        for carrier in [Carrier::Tcp, Carrier::Quic] {
+            command.args(["--listen", carrier.any_port()]);
+        }
+        command.args(["--metrics", &format!("127.0.0.1:{port}")]).args(options);
+        command.arg("--state-dir").arg(scratch.state_dir(role)?).env_remove("RUST_LOG");
+        Node::start(role, command, None)
+    }
+
     /// Starts a node on a machine of a local network, where it shall find whoever is there without being told.
     /// warren dials those; the others do if `dials`, and say `found`.
     pub(crate) fn start_on(&self, lan: &Lan, machine: usize, dials: bool, scratch: &Scratch) -> Result<Node> {

@@ -70,6 +70,7 @@ pub(super) fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         no_portmap: first.no_portmap || then.no_portmap,
         control: first.control.or(then.control),
         log_format: first.log_format.or(then.log_format),
+        metrics: first.metrics.or(then.metrics),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -103,6 +104,7 @@ pub(super) fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         circuit_mib: first.circuit_mib.or(then.circuit_mib),
         control: first.control.or(then.control),
         log_format: first.log_format.or(then.log_format),
+        metrics: first.metrics.or(then.metrics),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }

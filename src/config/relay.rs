@@ -43,6 +43,7 @@ pub(super) fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         no_portmap: words.no_portmap,
         control: words.control,
         log_format: words.log_format,
+        metrics: words.metrics,
         verbose: words.verbose,
         ..cli::Run::default()
     };

@@ -19,8 +19,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 use futures_timer::Delay;
 use libp2p::{Multiaddr, StreamProtocol};
 
-use super::{frame, within};
-use crate::limits;
+use super::frame;
+use crate::{limits, within::within};
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/dcutr");
 

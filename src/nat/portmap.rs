@@ -30,7 +30,7 @@ use std::{
 use async_channel::{Receiver, Sender};
 
 use self::driver::Driver;
-use crate::{limits, nat::within};
+use crate::{limits, within::within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

@@ -30,12 +30,12 @@ use futures::{
 use futures_timer::Delay;
 use libp2p::StreamProtocol;
 
-pub use self::plan::{Nat, Part, Plan};
+pub use self::plan::{Kind, Nat, Part, Plan};
 use self::wire::Hello;
-use super::within;
 use crate::{
     limits,
     transport::quic::{Datagrams, PUNCH_MAGIC},
+    within::within,
 };
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/warren/punch/1.0.0");

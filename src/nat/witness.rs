@@ -16,8 +16,8 @@ use std::{io, net::IpAddr};
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::{PeerId, StreamProtocol};
 
-use super::{frame, within};
-use crate::limits;
+use super::frame;
+use crate::{limits, within::within};
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/warren/witness/1.0.0");
 

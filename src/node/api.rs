@@ -7,6 +7,10 @@ use async_channel::{Receiver, Sender};
 use libp2p::{Multiaddr, PeerId};
 
 pub use super::feed::{Feed, Listener};
+#[cfg(feature = "metrics")]
+pub use super::snapshot::{By, InRoom, Look, Snapshot};
+#[cfg(feature = "metrics")]
+pub use super::tally::{Histogram, RoomCounts};
 #[cfg(feature = "autonat")]
 use crate::nat::autonat::client::Verdict;
 #[cfg(feature = "stun")]
@@ -264,6 +268,9 @@ pub struct Handle {
     requests: Sender<Request>,
     /// Beside the queue of requests, which may be held up by a peer that takes no messages.
     stop: Sender<()>,
+    /// Likewise: just then somebody will want to look.
+    #[cfg(feature = "metrics")]
+    looks: Sender<Look>,
     feed: Feed,
 }
 
@@ -272,6 +279,8 @@ pub struct Handle {
 pub(super) struct Inbox {
     pub(super) requests: Receiver<Request>,
     pub(super) stop: Receiver<()>,
+    #[cfg(feature = "metrics")]
+    pub(super) looks: Receiver<Look>,
 }
 
 /// A command with the way back for its answer.
@@ -288,7 +297,22 @@ impl Handle {
     pub(super) fn new(feed: Feed) -> (Self, Inbox) {
         let (requests, requests_in) = async_channel::bounded(limits::COMMANDS);
         let (stop, stop_in) = async_channel::bounded(1);
-        (Self { requests, stop, feed }, Inbox { requests: requests_in, stop: stop_in })
+        #[cfg(feature = "metrics")]
+        let (looks, looks_in) = async_channel::bounded(1);
+        let handle = Self {
+            requests,
+            stop,
+            #[cfg(feature = "metrics")]
+            looks,
+            feed,
+        };
+        let inbox = Inbox {
+            requests: requests_in,
+            stop: stop_in,
+            #[cfg(feature = "metrics")]
+            looks: looks_in,
+        };
+        (handle, inbox)
     }
 
     /// Asks the node something and waits for its answer. Waits, too, while too many commands are under way:
@@ -315,6 +339,14 @@ impl Handle {
     /// Waits until the node has ended.
     pub async fn ended(&self) {
         self.requests.closed().await;
+    }
+
+    /// All that the node counts, as of now; `None` when it has ended.
+    #[cfg(feature = "metrics")]
+    pub async fn look(&self) -> Option<Box<Snapshot>> {
+        let (answer, receiver) = async_channel::bounded(1);
+        self.looks.send(answer).await.ok()?;
+        receiver.recv().await.ok()
     }
 
     /// Listens to all events from now on.

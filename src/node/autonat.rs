@@ -21,16 +21,14 @@ use crate::{
     config::Config,
     discovery::scope::{self, Networks},
     limits,
-    nat::{
-        autonat::{
-            DIAL_BACK, DIAL_REQUEST,
-            client::{Ask, Client, Outcome, Verdict},
-            server::{Server, Terms},
-            talk::{self, Request},
-        },
-        within,
+    nat::autonat::{
+        DIAL_BACK, DIAL_REQUEST,
+        client::{Ask, Client, Outcome, Verdict},
+        server::{Server, Terms},
+        talk::{self, Request},
     },
     transport::{self, Authenticated, Carriers},
+    within::within,
 };
 
 /// Both sides of AutoNAT.

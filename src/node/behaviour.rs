@@ -23,7 +23,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::gate::Gate;
+use super::{gate::Gate, tally::Ears};
 #[cfg(feature = "kad")]
 use crate::discovery::kad;
 #[cfg(feature = "mdns")]
@@ -41,7 +41,7 @@ pub(super) struct Behaviour {
     /// First, so that a connection over the limits costs nobody else anything.
     limits: connection_limits::Behaviour,
     pub(super) gate: Gate,
-    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) gossip: gossipsub::Behaviour<Ears>,
     #[cfg(feature = "kad")]
     pub(super) kad: Toggle<kad::Behaviour>,
     pub(super) identify: identify::Behaviour,
@@ -75,13 +75,14 @@ impl Behaviour {
         circuits: circuit::Behaviour,
         streams: libp2p_stream::Behaviour,
         again: &Again,
+        ears: Ears,
     ) -> Result<Self, String> {
         let (authenticity, mode) = match config.plain {
             true => (MessageAuthenticity::Signed(key.clone()), ValidationMode::Strict),
             false => (MessageAuthenticity::Anonymous, ValidationMode::Anonymous),
         };
         let gossip_config = gossip_config(mode, again.clone()).map_err(|e| e.to_string())?;
-        let mut gossip = gossipsub::Behaviour::new(authenticity, gossip_config)?;
+        let mut gossip = gossipsub::Behaviour::new_with_transform(authenticity, gossip_config, ears)?;
         gossip.with_peer_score(score_params(), score_thresholds())?;
         // Others are told which life of this node they talk with: see `Links::tells_lives`.
         let agent = format!("{AGENT}{} {:08x}", env!("CARGO_PKG_VERSION"), fastrand::u32(..));

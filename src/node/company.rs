@@ -30,7 +30,7 @@ use crate::discovery::mdns;
 #[cfg(feature = "kad")]
 use crate::discovery::{
     kad,
-    rendezvous::{Rendezvous, RoomKey},
+    rendezvous::{Query, Rendezvous, RoomKey},
 };
 use crate::{
     aside::aside,
@@ -549,6 +549,7 @@ impl Node {
             }
             kad::Event::Done { query, succeeded } => {
                 log::debug!("{query} has {}", if succeeded { "ended" } else { "failed" });
+                self.tally.queried(matches!(query, Query::Lookup(_)), succeeded);
                 company.rendezvous.done(query, succeeded, now, jitter());
             }
             kad::Event::Routes(routes) => {

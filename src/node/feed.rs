@@ -15,7 +15,14 @@ use crate::limits;
 
 /// The node's end.
 #[derive(Clone, Default)]
-pub struct Feed(Arc<Mutex<Vec<Arc<Mutex<Queue>>>>>);
+pub struct Feed(Arc<Mutex<Readers>>);
+
+#[derive(Default)]
+struct Readers {
+    queues: Vec<Arc<Mutex<Queue>>>,
+    /// Events lost so far, of all readers together.
+    missed: u64,
+}
 
 /// A reader's end. Dropping it ends the subscription.
 pub struct Listener(Arc<Mutex<Queue>>);
@@ -46,18 +53,22 @@ struct Queue {
 impl Feed {
     /// Hands an event to every reader.
     pub fn publish(&self, event: Event) {
-        let mut queues = lock(&self.0);
+        let mut readers = lock(&self.0);
         // A queue that only we still hold has lost its reader.
-        queues.retain(|queue| Arc::strong_count(queue) > 1);
+        readers.queues.retain(|queue| Arc::strong_count(queue) > 1);
         let event = Arc::new(event);
-        for queue in queues.iter() {
-            lock(queue).push(&event);
-        }
+        let missed = readers.queues.iter().filter(|queue| !lock(queue).push(&event)).count();
+        readers.missed += missed as u64;
+    }
+
+    /// Events that readers were too slow for.
+    pub fn missed(&self) -> u64 {
+        lock(&self.0).missed
     }
 
     /// Tells every reader that nothing more will come.
     pub fn close(&self) {
-        for queue in lock(&self.0).drain(..) {
+        for queue in lock(&self.0).queues.drain(..) {
             let mut queue = lock(&queue);
             queue.closed = true;
             queue.wake();
@@ -67,7 +78,7 @@ impl Feed {
     /// A new reader, from the next event on; no more than `most` bytes wait for it.
     pub fn listen(&self, most: usize) -> Listener {
         let queue = Arc::new(Mutex::new(Queue { most, ..Queue::default() }));
-        lock(&self.0).push(queue.clone());
+        lock(&self.0).queues.push(queue.clone());
         Listener(queue)
     }
 }
@@ -96,17 +107,19 @@ impl Listener {
 }
 
 impl Queue {
-    fn push(&mut self, event: &Arc<Event>) {
+    /// `false`: the reader misses it.
+    fn push(&mut self, event: &Arc<Event>) -> bool {
         let size = size(event);
         // Once events were lost, everything is lost until the reader has caught up: so the gap has one place.
         let full = self.events.len() >= limits::EVENTS || self.bytes + size > self.most;
         if full || self.missed > 0 {
             self.missed += 1;
-            return;
+            return false;
         }
         self.bytes += size;
         self.events.push_back(event.clone());
         self.wake();
+        true
     }
 
     fn pop(&mut self) -> Option<Item> {
@@ -183,6 +196,7 @@ mod tests {
             assert_eq!(text(reader.try_next()), i.to_string());
         }
         assert!(matches!(reader.try_next(), Some(Item::Missed(3))));
+        assert_eq!(feed.missed(), 3);
         feed.publish(trouble("again"));
         assert_eq!(text(reader.try_next()), "again");
     }
@@ -219,6 +233,6 @@ mod tests {
         let feed = Feed::default();
         drop(feed.listen(limits::EVENT_BYTES));
         feed.publish(trouble("x"));
-        assert!(lock(&feed.0).is_empty());
+        assert!(lock(&feed.0).queues.is_empty());
     }
 }

@@ -13,6 +13,7 @@ use super::{
     api::{Answer, Event, Message, MessageId, Refusal, RoomInfo},
     behaviour::{message_id, room_score},
     random_delay, reply,
+    tally::Fate,
 };
 use crate::{
     limits,
@@ -68,6 +69,7 @@ impl Node {
         }
         self.rooms.insert(room.clone(), RoomState { members, announcer: Announcer::new(now), joined: now });
         self.order.push(room.clone());
+        self.tally.joined(&room);
         self.seek_room(&room, now);
         for peer in there {
             self.neighbour_in(&room, peer, now);
@@ -83,6 +85,7 @@ impl Node {
         self.say_gone(room);
         self.swarm.behaviour_mut().gossip.unsubscribe(&topic(room));
         self.rooms.remove(room);
+        self.tally.left(room);
         self.order.retain(|r| r != room);
         self.leave_room(room);
         Ok(())
@@ -123,10 +126,7 @@ impl Node {
     pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let acceptance = match self.plain {
-                    true => self.hear_plain(message),
-                    false => self.hear(message, propagation_source),
-                };
+                let acceptance = self.hear(message, propagation_source);
                 if matches!(acceptance, MessageAcceptance::Reject) {
                     log::debug!("{propagation_source} passed on a bad message");
                 }
@@ -284,8 +284,9 @@ impl Node {
             }
         };
         let id = message_id(&data);
-        let said = (!self.plain && body.is_said()).then(|| data.clone());
+        let (said, bytes) = ((!self.plain && body.is_said()).then(|| data.clone()), data.len());
         self.swarm.behaviour_mut().gossip.publish(topic(room), data)?;
+        self.tally.published(room, bytes);
         if let Some(data) = said {
             self.recalls.recent.note(room, &id, &data, Instant::now());
         }
@@ -293,50 +294,58 @@ impl Node {
     }
 
     fn hear(&mut self, message: gossipsub::Message, from: PeerId) -> MessageAcceptance {
-        match self.room_of(&message.topic) {
-            Some(room) => self.hear_in(room, &message.data, Some(from)),
-            None => MessageAcceptance::Ignore,
+        let Some(room) = self.room_of(&message.topic) else { return MessageAcceptance::Ignore };
+        let fate = match self.plain {
+            true => self.hear_plain(room.clone(), message),
+            false => self.hear_in(room.clone(), &message.data, Some(from)),
+        };
+        self.tally.heard(&room, fate);
+        match fate {
+            Fate::Accepted => MessageAcceptance::Accept,
+            // Whoever passes on what is no text in a plain room may know of no such rule.
+            Fate::Invalid if !self.plain => MessageAcceptance::Reject,
+            // Perhaps good for others; it costs its sender nothing.
+            _ => MessageAcceptance::Ignore,
         }
     }
 
     /// Judges what may be a message of a warren room, and shows it if it is good. `from`: who handed it to us just
     /// now, if it is not from somebody's memory.
-    pub(super) fn hear_in(&mut self, room: Room, data: &[u8], from: Option<PeerId>) -> MessageAcceptance {
+    pub(super) fn hear_in(&mut self, room: Room, data: &[u8], from: Option<PeerId>) -> Fate {
         let stats = &mut self.stats;
         let envelope = match envelope::open(data) {
             Ok(envelope) => envelope,
             Err(error) => {
-                let (counter, acceptance) = match error {
-                    OpenError::Oversized(_) => (&mut stats.oversized, MessageAcceptance::Reject),
-                    OpenError::Malformed(_) => (&mut stats.malformed, MessageAcceptance::Reject),
-                    OpenError::Forged => (&mut stats.forged, MessageAcceptance::Reject),
-                    // Perhaps good for others; it costs its sender nothing.
-                    OpenError::Version(_) => (&mut stats.unknown, MessageAcceptance::Ignore),
+                let (counter, fate) = match error {
+                    OpenError::Oversized(_) => (&mut stats.oversized, Fate::Invalid),
+                    OpenError::Malformed(_) => (&mut stats.malformed, Fate::Invalid),
+                    OpenError::Forged => (&mut stats.forged, Fate::Invalid),
+                    OpenError::Version(_) => (&mut stats.unknown, Fate::Unknown),
                 };
                 *counter = counter.wrapping_add(1);
                 log::debug!("a message is not shown: {error}");
-                return acceptance;
+                return fate;
             }
         };
         if envelope.room != room {
             self.stats.malformed = self.stats.malformed.wrapping_add(1);
-            return MessageAcceptance::Reject;
+            return Fate::Invalid;
         }
         let verdict = self.judge_time(&envelope, from == Some(envelope.author));
-        let counter = match verdict {
+        let (counter, fate) = match verdict {
             Verdict::Fresh => {
                 let id = message_id(data);
                 if envelope.body.is_said() {
                     self.recalls.recent.note(&room, &id, data, Instant::now());
                 }
                 self.show(room, envelope, id);
-                return MessageAcceptance::Accept;
+                return Fate::Accepted;
             }
-            Verdict::Duplicate => &mut self.stats.duplicate,
-            Verdict::Stale => &mut self.stats.stale,
+            Verdict::Duplicate => (&mut self.stats.duplicate, Fate::Known),
+            Verdict::Stale => (&mut self.stats.stale, Fate::Stale),
         };
         *counter = counter.wrapping_add(1);
-        MessageAcceptance::Ignore
+        fate
     }
 
     /// Whether a message whose signature holds is new; moves the clock along.
@@ -403,28 +412,27 @@ impl Node {
     }
 
     /// Judges a message of a plain room, whose signature gossipsub has checked.
-    fn hear_plain(&mut self, message: gossipsub::Message) -> MessageAcceptance {
-        let Some(room) = self.room_of(&message.topic) else { return MessageAcceptance::Ignore };
+    fn hear_plain(&mut self, room: Room, message: gossipsub::Message) -> Fate {
         let id = message_id(&message.data);
         if message.data.len() > limits::TEXT_BYTES {
             self.stats.oversized = self.stats.oversized.wrapping_add(1);
-            return MessageAcceptance::Ignore;
+            return Fate::Invalid;
         }
         let Ok(text) = String::from_utf8(message.data) else {
             self.stats.malformed = self.stats.malformed.wrapping_add(1);
-            return MessageAcceptance::Ignore;
+            return Fate::Invalid;
         };
         if let (Some(author), Some(number)) = (message.source, message.sequence_number)
             && !self.plain_seen.insert(author, number)
         {
             self.stats.duplicate = self.stats.duplicate.wrapping_add(1);
-            return MessageAcceptance::Ignore;
+            return Fate::Known;
         }
         self.stats.delivered = self.stats.delivered.wrapping_add(1);
         let time_ms = self.clock.now(SystemTime::now()).ms();
         let (author, nick, action) = (message.source, None, false);
         self.feed.publish(Event::Message(Message { room, author, nick, text, action, time_ms, id }));
-        MessageAcceptance::Accept
+        Fate::Accepted
     }
 
     fn on_subscribed(&mut self, peer: PeerId, topic: &TopicHash) {

@@ -15,13 +15,17 @@ use async_channel::{Receiver, Sender};
 use libp2p::{
     Multiaddr, PeerId,
     multiaddr::Protocol,
-    swarm::dial_opts::{DialOpts, PeerCondition},
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use libp2p_stream::{Control, IncomingStreams};
 
 use super::{
     Node,
     conversations::{self, Turn},
+    tally::{Outcome, Way},
 };
 use crate::{discovery::scope, limits, nat::dcutr};
 
@@ -53,6 +57,8 @@ struct Attempt {
     current: Option<(u32, Role)>,
     /// When both sides last dialled.
     dialled: Option<Instant>,
+    /// Our dials, of which nobody knows yet what comes of them.
+    dials: Vec<ConnectionId>,
 }
 
 impl Attempt {
@@ -132,7 +138,11 @@ impl Node {
     /// A connection to a peer is there.
     pub(super) fn path_opened(&mut self, peer: PeerId, is_relayed: bool, is_inbound: bool, now: Instant) {
         if !is_relayed {
-            self.holes.relayed.remove(&peer);
+            let made = self.holes.relayed.remove(&peer);
+            // The other side's dial may be there before our own has begun.
+            if made.is_some_and(|attempt| attempt.is_fresh(now) || !attempt.dials.is_empty()) {
+                self.tally.punched(Way::Dcutr, Outcome::Opened);
+            }
         } else if self.links.is_relayed(&peer) {
             let attempt = self.holes.relayed.entry(peer).or_default();
             if is_inbound && attempt.count == 0 && !attempt.is_fresh(now) {
@@ -155,6 +165,18 @@ impl Node {
             // A direct one is lost: make another. Both may begin, since nobody knows who noticed.
             let attempt = self.holes.relayed.entry(peer).or_default();
             attempt.due.get_or_insert(now);
+        }
+    }
+
+    /// A dial failed. It may have been the last of an attempt.
+    pub(super) fn hole_missed(&mut self, peer: Option<PeerId>, dial: ConnectionId) {
+        if let Some(attempt) = peer.and_then(|peer| self.holes.relayed.get_mut(&peer))
+            && attempt.dials.contains(&dial)
+        {
+            attempt.dials.retain(|other| *other != dial);
+            if attempt.dials.is_empty() {
+                self.tally.punched(Way::Dcutr, Outcome::Missed);
+            }
         }
     }
 
@@ -237,7 +259,10 @@ impl Node {
                         attempt.due = attempt.due.map(|due| due.max(now + limits::DCUTR_RETRY));
                         self.dial_through(peer, role, addrs);
                     }
-                    Err(e) => log::debug!("no direct connection to {peer} was agreed upon: {e}"),
+                    Err(e) => {
+                        self.tally.punched(Way::Dcutr, Outcome::Failed);
+                        log::debug!("no direct connection to {peer} was agreed upon: {e}");
+                    }
                 }
             }
         }
@@ -278,6 +303,7 @@ impl Node {
         let networks = self.company.book.networks();
         addrs.retain(|addr| !scope::is_circuit(addr) && networks.may_dial(addr));
         if !self.links.is_relayed(&peer) || addrs.is_empty() {
+            self.tally.punched(Way::Dcutr, Outcome::Failed);
             return log::debug!("no direct connection to {peer}: it names no address to dial");
         }
         log::debug!("dialling {peer} directly at {addrs:?}");
@@ -292,10 +318,18 @@ impl Node {
         if role == Role::B && !quic.is_empty() {
             dials.push(opts(quic).build());
         }
+        let mut begun = Vec::new();
         for dial in dials {
-            if let Err(e) = self.swarm.dial(dial) {
-                log::debug!("no direct connection to {peer}: {e}");
+            let id = dial.connection_id();
+            match self.swarm.dial(dial) {
+                Ok(()) => begun.push(id),
+                Err(e) => log::debug!("no direct connection to {peer}: {e}"),
             }
+        }
+        if begun.is_empty() {
+            self.tally.punched(Way::Dcutr, Outcome::Missed);
+        } else if let Some(attempt) = self.holes.relayed.get_mut(&peer) {
+            attempt.dials = begun;
         }
     }
 

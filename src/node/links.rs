@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,9 @@ use super::{
     behaviour::{AGENT, BehaviourEvent},
     company::Way,
     crowd::{Link, Worth},
-    dial_trouble, jitter, peers, recall,
+    jitter, peers, recall,
+    tally::Dial,
+    trouble::{dial_outcome, dial_trouble, timed_out},
 };
 use crate::{config, discovery::scope, limits};
 
@@ -101,6 +102,12 @@ impl Links {
         meant: impl Fn(&PeerId) -> bool,
     ) -> impl Iterator<Item = (PeerId, std::net::IpAddr)> {
         self.addresses(meant).filter_map(|(peer, addr)| Some((peer, scope::ip_of(addr)?)))
+    }
+
+    /// All connections, by peer: where they lead and who dialled the first of them.
+    #[cfg(feature = "metrics")]
+    pub(super) fn connections(&self) -> impl Iterator<Item = (bool, impl Iterator<Item = &Multiaddr>)> {
+        self.peers.values().map(|link| (link.inbound, link.connections.values()))
     }
 
     /// Whether a peer says when it is started again: then nothing has to be guessed.
@@ -284,6 +291,7 @@ impl Node {
                 if let Some(peer) = self.links.peers.get_mut(&peer) {
                     peer.rtt = Some(rtt);
                 }
+                self.tally.pinged(rtt);
             }
             // Then nobody notices when it stands still, unless by QUIC. A dead link is the transport's
             // business.
@@ -339,6 +347,7 @@ impl Node {
         };
         if !inbound {
             self.stats.dials = self.stats.dials.wrapping_add(1);
+            self.tally.dialled(Dial::Connected);
         }
         let now = Instant::now();
         let is_wanted = self.links.asked.remove(&id).is_some();
@@ -459,6 +468,8 @@ impl Node {
 
     fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {
         self.stats.dial_failures = self.stats.dial_failures.wrapping_add(1);
+        self.tally.dialled(dial_outcome(error));
+        self.hole_missed(peer, id);
         let (why, now) = (dial_trouble(error), Instant::now());
         self.missed(peer, id, error, now);
         if let Some((addrs, delay)) = self.bootstraps.failed(id, now, jitter()) {
@@ -475,24 +486,6 @@ impl Node {
         let peer = *self.swarm.local_peer_id();
         addr.with_p2p(peer).unwrap_or_else(|addr| addr)
     }
-}
-
-/// Whether a connection ended because nothing was heard any more, rather than that one end closed it.
-fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
-    let is_late = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut;
-    let mut source = Some(error);
-    while let Some(error) = source {
-        // What an io::Error holds is its source's source to the outside.
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(is_late) {
-            return true;
-        }
-        source = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 /// Dials a peer at its addresses, unless it is connected. It may be being dialled elsewhere, at what the address

@@ -48,6 +48,13 @@ impl Outside {
         self.named = named;
     }
 
+    /// What was asked and answered so far; `None` where nobody asks.
+    #[cfg(feature = "metrics")]
+    pub(super) fn counters(&self) -> impl Future<Output = Option<driver::Counters>> + Send + use<> {
+        let counters = self.stun.as_ref().map(Handle::counters);
+        async move { counters?.await }
+    }
+
     /// Somebody is about to be met through the NAT: what is known of it has to be of now.
     pub(super) fn wish_fresh(&self) {
         if let Some(stun) = &self.stun {

@@ -21,6 +21,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{
     Node,
     conversations::{self, Turn},
+    tally::{Outcome, Way},
 };
 use crate::{
     discovery::scope,
@@ -53,6 +54,8 @@ pub(super) struct Punches {
 /// How a punch ended.
 pub(super) struct Done {
     peer: PeerId,
+    /// What was agreed upon, if anything.
+    kind: Option<punch::Kind>,
     hole: Result<Hole, punch::Error>,
     datagrams: Datagrams,
 }
@@ -148,7 +151,8 @@ impl Node {
     pub(super) fn on_punch(&mut self, turn: Turn<Done>) {
         match turn {
             Turn::Asked(peer, stream) => self.on_proposal(peer, *stream),
-            Turn::Done(Done { peer, hole, datagrams }) => {
+            Turn::Done(Done { peer, kind, hole, datagrams }) => {
+                self.tally.punched(way(kind), outcome(&hole));
                 match hole {
                     Ok(Hole::Expect(from)) => log::debug!("{peer} found a way here, from {from}"),
                     Ok(Hole::Dial(to, socket)) => {
@@ -188,16 +192,35 @@ impl Node {
     ) {
         let tell = self.punches.tell.clone();
         let part = async move {
+            let mut kind = None;
             let hole = async {
                 let agreement = agree.await?;
+                kind = Some(agreement.plan.kind);
                 log::debug!("punching towards {peer}: {:.0} %", agreement.plan.chance * 100.0);
                 punch::carry_out(agreement, &datagrams).await
             };
             let hole = hole.await;
             // The node may have ended.
-            let _ = tell.send(Done { peer, hole, datagrams }).await;
+            let _ = tell.send(Done { peer, kind, hole, datagrams }).await;
         };
         self.executor.spawn(part).detach();
+    }
+}
+
+fn way(kind: Option<punch::Kind>) -> Way {
+    match kind {
+        Some(punch::Kind::Prediction) => Way::Prediction,
+        Some(punch::Kind::Guessing) => Way::Guessing,
+        Some(punch::Kind::Walk) => Way::Walk,
+        None => Way::Unplanned,
+    }
+}
+
+fn outcome(hole: &Result<Hole, punch::Error>) -> Outcome {
+    match hole {
+        Ok(_) => Outcome::Opened,
+        Err(punch::Error::Missed) => Outcome::Missed,
+        Err(_) => Outcome::Failed,
     }
 }
 

@@ -11,20 +11,22 @@ use std::{
 
 use async_channel::{Receiver, Sender};
 use futures::io::{AsyncReadExt, AsyncWriteExt};
-use libp2p::{PeerId, Stream, StreamProtocol, gossipsub::MessageAcceptance};
+use libp2p::{PeerId, Stream, StreamProtocol};
 use libp2p_stream::{Control, IncomingStreams};
 
 use super::{
     Node,
     conversations::{self, Turn},
     gossip::topic,
+    tally::{self, Fate},
 };
 use crate::{
-    limits, nat,
+    limits,
     rooms::{
         Room,
         recall::{self, Recent, Request},
     },
+    within::within,
 };
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/warren/recall/1.0.0");
@@ -181,6 +183,7 @@ impl Node {
         }
         let (control, tell) = (self.recalls.control.clone(), self.recalls.tell.clone());
         self.recalls.running += 1;
+        self.tally.recalled(tally::Recall::Asked);
         let task = async move {
             for request in requests {
                 let mut control = control.clone();
@@ -242,6 +245,7 @@ impl Node {
             return;
         }
         self.recalls.answered.insert(peer, now);
+        self.tally.recalled(tally::Recall::Answered);
         // It knows of a connection that died, and this node may not yet.
         let last = self.recalls.asked.get(&peer);
         if last.is_none_or(|at| now >= *at + 2 * limits::RECALL_AGAIN) {
@@ -265,7 +269,8 @@ impl Node {
 
     /// Shows it if it is new, and passes it on to those who may have missed it, too.
     fn hear_recalled(&mut self, room: &Room, envelope: Vec<u8>) {
-        if let MessageAcceptance::Accept = self.hear_in(room.clone(), &envelope, None) {
+        if self.hear_in(room.clone(), &envelope, None) == Fate::Accepted {
+            self.tally.recalled(tally::Recall::Recovered);
             // They may have it: then it is their gossipsub's to know.
             let _ = self.swarm.behaviour_mut().gossip.publish(topic(room), envelope);
         }
@@ -305,5 +310,5 @@ async fn read(stream: &mut Stream, most: usize) -> io::Result<Vec<u8>> {
 }
 
 async fn in_time<T>(part: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    nat::within(limits::RECALL_TIMEOUT, part).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+    within(limits::RECALL_TIMEOUT, part).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }

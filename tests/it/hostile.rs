@@ -45,14 +45,14 @@ use crate::net::{Node, PATIENCE, pair, until};
 const COUNTERS: [&str; 6] = ["duplicate", "stale", "forged", "malformed", "oversized", "unknown"];
 
 /// A peer that speaks the same protocols as warren and says whatever a test wants.
-struct Hostile {
+pub(crate) struct Hostile {
     say: Option<async_channel::Sender<Vec<u8>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Hostile {
     /// A hostile peer in the lobby of the node at `addr`, once they know each other.
-    fn meet(addr: &str) -> Self {
+    pub(crate) fn meet(addr: &str) -> Self {
         let addr: Multiaddr = addr.parse().expect("a multiaddr");
         let (say, said) = async_channel::unbounded();
         let (met, has_met) = mpsc::channel();
@@ -67,7 +67,7 @@ impl Hostile {
         Self { say: Some(say), thread: Some(thread) }
     }
 
-    fn say(&self, data: &[u8]) {
+    pub(crate) fn say(&self, data: &[u8]) {
         self.say.as_ref().expect("open").send_blocking(data.to_vec()).expect("its thread lives");
     }
 }

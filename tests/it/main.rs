@@ -11,6 +11,8 @@ mod id;
 mod life;
 mod lines;
 mod links;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod net;
 #[cfg(feature = "quic")]
 mod quic;

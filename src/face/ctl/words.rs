@@ -194,7 +194,9 @@ mod tests {
         parts.iter().for_each(|part| assert!(text.contains(part.as_str()), "{part} in {text}"));
         assert_eq!(read(Command::Peers, Answer::Peers(vec![])), "nobody is connected");
         assert_eq!(read(Command::Rooms, Answer::Rooms(vec![])), "in no room");
-        let nat = read(Command::Nat, Answer::Nat(NatInfo { relays: vec![me.peer], ..NatInfo::default() }));
+        let mut info = NatInfo::default();
+        info.relays.push(me.peer);
+        let nat = read(Command::Nat, Answer::Nat(info));
         assert!(nat.contains("nobody has said") && nat.contains(&me.peer.to_string()), "{nat}");
         let changes = Changes { live: vec!["room", "nick"], restart: vec!["dht"] };
         assert_eq!(

@@ -30,7 +30,7 @@ use super::{
         Part, dial_status, invalid, read, status, write,
     },
 };
-use crate::{limits, nat::within};
+use crate::{limits, within::within};
 
 /// Asks to be dialled at `addr`, and sends up to `allowance` bytes if the server wants to see some. Returns how that
 /// went, and how many bytes were sent.

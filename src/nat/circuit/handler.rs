@@ -21,7 +21,7 @@ use super::{
     Error, HOP, Reply, STOP,
     wire::{self, Place},
 };
-use crate::{limits, nat};
+use crate::{limits, within::within};
 
 /// Speaks with one peer as with a relay.
 pub struct Handler {
@@ -203,7 +203,7 @@ impl ConnectionHandler for Handler {
 
 /// Ends what takes longer than [`limits::CIRCUIT_TIMEOUT`].
 async fn in_time<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match nat::within(limits::CIRCUIT_TIMEOUT, part).await.unwrap_or(Err(Error::Late)) {
+    match within(limits::CIRCUIT_TIMEOUT, part).await.unwrap_or(Err(Error::Late)) {
         Err(Error::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Gone),
         result => result,
     }

@@ -29,10 +29,8 @@ use super::{
 };
 use crate::{
     limits,
-    nat::{
-        circuit::{HOP, STOP},
-        within,
-    },
+    nat::circuit::{HOP, STOP},
+    within::within,
 };
 
 /// A connection of a relay.

@@ -21,7 +21,7 @@ use super::{
     core::Core,
     route::{Route, routes},
 };
-use crate::{limits, nat::within, transport::routes::Changes};
+use crate::{limits, transport::routes::Changes, within::within};
 
 pub(super) struct Driver {
     config: Config,

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use self::http::Url;
 use super::Protocol;
-use crate::{discovery::scope, limits, nat::within};
+use crate::{discovery::scope, limits, within::within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {

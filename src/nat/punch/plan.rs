@@ -18,9 +18,21 @@ pub enum Nat {
 /// Our side of a plan, and what it promises.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    pub kind: Kind,
     pub part: Part,
     /// How likely it is that they meet.
     pub chance: f64,
+}
+
+/// What the plan counts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One side's next port is known.
+    Prediction,
+    /// One side's ports are any: the birthday paradox.
+    Guessing,
+    /// Both sides' next ports are known.
+    Walk,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +80,17 @@ pub fn plan(own: Nat, other: Nat, seed: u64) -> Option<Plan> {
         }
         _ => return None,
     };
+    let kind = match (own, other) {
+        (Nat::Sequential { .. }, Nat::Sequential { .. }) => Kind::Walk,
+        (Nat::Random { .. }, _) | (_, Nat::Random { .. }) => Kind::Guessing,
+        _ => Kind::Prediction,
+    };
     let chance = match shifty {
         Nat::Random { .. } => birthday(limits::PUNCH_SOCKETS, limits::PUNCH_PROBES),
         // What others do behind the same NAT meanwhile moves the ports; measured in the lab.
         _ => 0.95,
     };
-    Some(Plan { part, chance })
+    Some(Plan { kind, part, chance })
 }
 
 /// Distinct ports, any but those that a NAT leaves alone.

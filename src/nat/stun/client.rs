@@ -79,9 +79,11 @@ pub enum Failure {
     NoAddress,
 }
 
-/// Responses that were dropped, by reason, and errors. Each wraps.
+/// Checks, and responses that were dropped, by reason, and errors. Each wraps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Checks begun, of one IP family each.
+    pub checks: u32,
     /// No STUN, or not readable.
     pub malformed: u32,
     /// The fingerprint is wrong.
@@ -138,6 +140,7 @@ impl Client {
     ///
     /// The first [`limits::STUN_SERVERS`] targets of the family count. Without any it is [done](Event::Done) at once.
     pub fn check(&mut self, family: Family, targets: &[Target], depth: Depth, now: Instant) {
+        self.counters.checks = self.counters.checks.wrapping_add(1);
         self.transactions.retain(|transaction| transaction.family() != family);
         self.rounds[family as usize] =
             Round { is_running: true, is_full: depth == Depth::Full, ..Round::default() };

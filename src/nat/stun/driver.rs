@@ -115,10 +115,13 @@ impl Handle {
     }
 
     /// `None` when the driver has ended.
-    pub async fn counters(&self) -> Option<Counters> {
+    pub fn counters(&self) -> impl Future<Output = Option<Counters>> + Send + use<> {
         let (sender, receiver) = async_channel::bounded(1);
-        self.wishes.send(Wish::Counters(sender)).await.ok()?;
-        receiver.recv().await.ok()
+        let wishes = self.wishes.clone();
+        async move {
+            wishes.send(Wish::Counters(sender)).await.ok()?;
+            receiver.recv().await.ok()
+        }
     }
 
     fn wish(&self, wish: Wish) {

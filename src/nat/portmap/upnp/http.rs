@@ -9,7 +9,7 @@ use std::{
 use async_io::Async;
 use futures::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{limits, nat::within};
+use crate::{limits, within::within};
 
 /// An `http` address of a machine known by its number.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use futures_timer::Delay;
 use socket2::SockRef;
 
 use super::{Place, Url};
-use crate::{limits, nat::within};
+use crate::{limits, within::within};
 
 pub(super) const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 1900);
 
