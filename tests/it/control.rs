@@ -438,18 +438,18 @@ fn there_is_room_for_so_many_and_the_others_are_told() {
     until("a free place", || (ctl(&path, &["status"]).code == Some(0)).then_some(()));
 }
 
-/// A node with a configuration file, and the paths of its socket and of the file.
-fn configured(content: &str) -> (Node, String, String) {
+/// A node with a configuration file, and the paths of its socket and of the file. `command` is run or relay.
+fn configured(command: &str, content: &str) -> (Node, String, String) {
     let dir = Arc::new(Dir::new());
     let (path, file) = (dir.path("control"), dir.file("warren.conf", content, 0o644));
-    let words = ["run", "--listen", LOOPBACK, "--control", &path, "--config", &file];
+    let words = [command, "--listen", LOOPBACK, "--control", &path, "--config", &file];
     (Node::start_in(dir, "node", &words), path, file)
 }
 
 #[test]
 fn a_reload_changes_what_it_can_and_names_the_rest() {
     let other = Node::start("other", &["--room", "attic"]);
-    let (mut node, path, file) = configured("room den\nroom cellar\nnick ada\n");
+    let (mut node, path, file) = configured("run", "room den\nroom cellar\nnick ada\n");
     node.done("join", &[("room", "mine")]);
     let config = format!(
         "room attic\nroom den\nnick bob\nlan 10.9.0.0/16\nbootstrap {}\nlog-format plain\nexternal /ip4/192.0.2.1/tcp/1\n",
@@ -476,9 +476,29 @@ fn a_reload_changes_what_it_can_and_names_the_rest() {
     assert_eq!(done(&path, &["reload"]), "nothing has changed\nonly a restart changes: external\n");
 }
 
+#[cfg(feature = "relay-server")]
+#[test]
+fn a_relay_takes_its_limits_over_while_it_runs() {
+    let (relay, path, file) = configured("relay", "max-reservations 1\nno-discovery\n");
+    let start = |name| Node::start(name, &["-v", "--relay", &relay.addr]);
+    let at_relay = |node: &mut Node| {
+        node.wait("an address at the relay", |event| {
+            event.text("event") == "listening" && event.text("addr").contains("/p2p-circuit/")
+        })
+    };
+    let mut ada = start("ada");
+    at_relay(&mut ada);
+    let mut bob = start("bob");
+    until("a refusal", || bob.program.log().contains("no place at the relay").then_some(()));
+    fs::write(&file, "max-reservations 2\nno-discovery\n").expect("writes");
+    assert_eq!(done(&path, &["reload"]), "changed: max-reservations\n");
+    at_relay(&mut bob);
+    assert!(done(&path, &["status"]).contains("2 reservations"), "nobody lost a place");
+}
+
 #[test]
 fn a_hangup_reloads_and_a_broken_file_changes_nothing() {
-    let (mut node, path, file) = configured("room den\n");
+    let (mut node, path, file) = configured("run", "room den\n");
     fs::write(&file, "room attic\nroom two words\n").expect("writes");
     let ended = ctl(&path, &["reload"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");

@@ -52,7 +52,7 @@ fn status(status: &Reading) -> String {
         status.texts(field).iter().for_each(|addr| row(name, format!("{addr}/p2p/{peer}")));
     }
     row("rooms", or_none(status.texts("rooms").join(", ")));
-    row("connected", format!("{}; {} peers in the address book", count("connections"), count("knownPeers")));
+    row("connected", format!("{}; in the address book: {}", count("connections"), count("knownPeers")));
     row("messages", format!("{} sent, {} heard", count("sent"), count("delivered")));
     let bad = ["duplicate", "stale", "forged", "malformed", "oversized", "unknown", "dropped"];
     let bad: Vec<String> = bad
