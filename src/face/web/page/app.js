@@ -369,7 +369,7 @@ const VERDICTS = {
   reachable: "Others can dial this node.",
   partly: "Others can dial this node by IPv6 only.",
   unreachable: "Others cannot dial this node; it is reached through relays.",
-  unknown: "Nobody has tried yet whether this node can be dialled.",
+  unknown: "Nobody has tried yet to dial this node.",
 };
 
 function drawNode() {
@@ -390,14 +390,16 @@ function drawNode() {
     item.append(el("code", text), button);
     return item;
   };
+  // As others need it.
+  const full = (addr) => copied(addr.includes("/p2p/" + me.peerId) ? addr : `${addr}/p2p/${me.peerId}`);
   fact("Peer ID", copied(me.peerId));
   fact("Reachability", dd(VERDICTS[nats.verdict] || "Not looked at."));
   for (const nat of nats.nats || []) {
     fact(`NAT, ${nat.family}`, dd(nat.reach), dd(`mapping ${nat.mapping}, filtering ${nat.filtering}, ports ${nat.ports}`));
   }
   fact("Held by relays", ...nats.relays.map((relay) => dd(named(relay))));
-  fact("Seen from outside", ...me.external.map(copied));
-  fact("Listening at", ...me.listening.map(copied));
+  fact("Seen from outside", ...me.external.map(full));
+  fact("Listening at", ...me.listening.map(full));
   const minutes = Math.floor(me.uptimeMs / 60000);
   const up = minutes < 60 ? `${minutes} min` : minutes < 2880 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} days`;
   fact("Since its start", dd(`${up}, ${me.sent} messages said and ${me.delivered} heard`));
