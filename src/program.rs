@@ -7,10 +7,7 @@ use futures::StreamExt;
 use futures_timer::Delay;
 use libp2p::identity::Keypair;
 use rustix::fs::FlockOperation;
-use smol::{
-    Executor,
-    future::{self, FutureExt},
-};
+use smol::{Executor, future};
 
 #[cfg(feature = "metrics")]
 use crate::face::metrics;
@@ -198,9 +195,10 @@ fn node(mut config: Config) -> Result<(), Failure> {
     let events = handle.listen();
     let others: Vec<Option<future::Boxed<()>>> = Vec::from([
         #[cfg(feature = "control")]
-        control.map(|control| executor.spawn(control.serve(handle.clone())).boxed()),
+        control
+            .map(|control| -> future::Boxed<()> { Box::pin(executor.spawn(control.serve(handle.clone()))) }),
         #[cfg(feature = "web")]
-        web.map(|web| web.spawn(&executor, handle.clone()).boxed()),
+        web.map(|web| -> future::Boxed<()> { Box::pin(web.spawn(&executor, handle.clone())) }),
     ]);
     let stop = obey_signals(signals, handle.clone(), executor.clone());
     let face = async {
