@@ -5,7 +5,7 @@
 //! not opened to pages of somebody else (`Origin`), not under names that were made to lead here (`Host`), and, where
 //! others than this machine can connect, to nobody without the [token](Token).
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod socket;
 mod token;

@@ -85,3 +85,41 @@ fn frames(mut script: &[u8]) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_taken_or_ends_it(script in proptest::collection::vec(any::<u8>(), 0..600)) {
+            socket(&script);
+        }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_not_read_and_loses_nothing() {
+        let pings = [&b"\x89\x80\0\0\0\0"[..]; 2].concat();
+        let text = b"\x81\x82\0\0\0\0hi".to_vec();
+        let mut socket =
+            Frames::new(Scripted { pieces: [pings, text].into(), takes: [0, 0, 0].into() }, Vec::new());
+        let next: Vec<Next> = (0..5).map(|_| socket.next().expect("good frames")).collect();
+        let hi = Next::Line(Line::Text("hi".into()));
+        assert_eq!(next.iter().filter(|next| **next == Next::Alive).count(), 2, "{next:?}");
+        assert!(next.contains(&Next::Stuck) && next.contains(&hi), "{next:?}");
+    }
+
+    #[test]
+    fn who_sends_without_end_is_read_in_turns() {
+        // Pieces of a message that is never done: they are no messages, and must not keep the others waiting.
+        let empty = [&b"\x01\x80\0\0\0\0"[..], &b"\0\x80\0\0\0\0".repeat(limits::WEB_TURN_BYTES)].concat();
+        let mut socket = Frames::new(Scripted { pieces: [empty].into(), takes: VecDeque::new() }, Vec::new());
+        for _ in 0..6 {
+            assert_eq!(socket.next().expect("good frames"), Next::Rest);
+            socket.next_turn();
+        }
+        assert_eq!(socket.next().expect("good frames"), Next::Wait);
+    }
+}

@@ -20,12 +20,11 @@ const short = (peer) => (peer ? "…" + peer.slice(-6) : "unsigned");
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 const time = (ms) => {
   const date = new Date(ms);
-  const node = el("time", clock(ms));
   // The clock of a stranger may show what is no time at all.
-  if (!isNaN(date)) {
-    node.dateTime = date.toISOString();
-    node.title = date.toLocaleString();
-  }
+  if (isNaN(date)) return el("time", "?");
+  const node = el("time", clock(ms));
+  node.dateTime = date.toISOString();
+  node.title = date.toLocaleString();
   return node;
 };
 
@@ -48,7 +47,7 @@ const asks = new Map(); // id -> what becomes of the answer
 
 let token = "";
 function takeToken() {
-  const found = /^#token=([0-9a-f]+)$/.exec(location.hash);
+  const found = /^#token=(\w+)$/.exec(location.hash);
   try {
     if (found) sessionStorage.setItem("token", found[1]);
     token = sessionStorage.getItem("token") || "";
@@ -57,7 +56,7 @@ function takeToken() {
     if (found) token = found[1];
   }
   // Nobody reads it off the screen, and it stays out of bookmarks.
-  if (found) history.replaceState(null, "", location.pathname);
+  if (location.hash) history.replaceState(null, "", location.pathname);
 }
 
 function open() {
@@ -482,7 +481,7 @@ submit("rename", async () => {
 });
 
 submit("ask", () => {
-  location.hash = "token=" + $("token").value.trim().replace(/^.*token=/, "");
+  location.hash = "token=" + $("token").value.trim().replace(/^.*token=/, "").replace(/\W/g, "");
   $("token").value = "";
 });
 
