@@ -151,6 +151,10 @@ pub struct Run {
     #[argh(option, arg_name = "addr")]
     pub metrics: Option<String>,
 
+    /// IP address and port of a web page to see and steer this node with, as 127.0.0.1:8080 (default: none)
+    #[argh(option, arg_name = "addr")]
+    pub web: Option<String>,
+
     /// file with more options, one a line as `room home`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
@@ -299,6 +303,10 @@ pub struct Relay {
     /// IP address and port at which Prometheus finds what this node does, as 127.0.0.1:9464 (default: none)
     #[argh(option, arg_name = "addr")]
     pub metrics: Option<String>,
+
+    /// IP address and port of a web page to see and steer this node with, as 127.0.0.1:8080 (default: none)
+    #[argh(option, arg_name = "addr")]
+    pub web: Option<String>,
 
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]

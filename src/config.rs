@@ -12,7 +12,7 @@ pub use self::{
     service::Control,
 };
 
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "web"))]
 use std::net::SocketAddr;
 use std::{
     env,
@@ -99,6 +99,9 @@ pub struct Config {
     /// Where to tell what the node does, if anywhere.
     #[cfg(feature = "metrics")]
     pub metrics: Option<SocketAddr>,
+    /// Where to serve the web page, if anywhere.
+    #[cfg(feature = "web")]
+    pub web: Option<SocketAddr>,
 }
 
 /// Where a node's key comes from.
@@ -175,6 +178,15 @@ pub enum ConfigError {
     #[cfg(not(feature = "metrics"))]
     #[error("--metrics '{0}' cannot be used: this warren was built without metrics; leave it out")]
     NoMetrics(String),
+    #[cfg(feature = "web")]
+    #[error("--web '{0}' is no IP address and port; write it like 127.0.0.1:8080")]
+    Web(String),
+    #[cfg(not(feature = "web"))]
+    #[error("--web '{0}' cannot be used: this warren was built without the web page; leave it out")]
+    NoWeb(String),
+    #[cfg(all(feature = "metrics", feature = "web"))]
+    #[error("--web and --metrics cannot both be at '{0}'; give one of them another port")]
+    OneAddress(SocketAddr),
     #[error("--key-type '{0}' is not known; say secp256k1 or ed25519")]
     KeyType(String),
     #[error("--{0} and --{1} exclude each other; give one of them")]
@@ -301,12 +313,15 @@ fn check_run(
         return Err(ConfigError::NoStun(word));
     }
     #[cfg(feature = "metrics")]
-    let metrics =
-        words.metrics.map(|word| word.parse().map_err(|_| ConfigError::Metrics(word))).transpose()?;
+    let metrics = service::metrics(words.metrics)?;
     #[cfg(not(feature = "metrics"))]
-    if let Some(word) = words.metrics {
-        return Err(ConfigError::NoMetrics(word));
-    }
+    service::no_metrics(words.metrics)?;
+    #[cfg(feature = "web")]
+    let web = service::web(words.web)?;
+    #[cfg(not(feature = "web"))]
+    service::no_web(words.web)?;
+    #[cfg(all(feature = "metrics", feature = "web"))]
+    service::are_apart(metrics, web)?;
     // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.
     let mdns = !words.no_mdns && !words.no_discovery && !listen.iter().all(is_loopback);
     #[cfg(feature = "portmap")]
@@ -340,6 +355,8 @@ fn check_run(
         portmap,
         #[cfg(feature = "metrics")]
         metrics,
+        #[cfg(feature = "web")]
+        web,
         log: LogConfig { verbosity: words.verbose, format: log_format(words.log_format)? },
         control: control(words.control)?,
         source: Source::default(),

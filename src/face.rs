@@ -5,7 +5,7 @@
 pub mod control;
 #[cfg(feature = "control")]
 pub mod ctl;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "web"))]
 pub mod http;
 pub mod json;
 pub mod json_lines;
@@ -13,3 +13,5 @@ pub mod json_lines;
 pub mod metrics;
 pub mod repl;
 pub mod stdio;
+#[cfg(feature = "web")]
+pub mod web;

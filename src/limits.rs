@@ -6,10 +6,11 @@
 mod discovery;
 mod nat;
 mod transport;
+mod web;
 
 use std::time::Duration;
 
-pub use self::{discovery::*, nat::*, transport::*};
+pub use self::{discovery::*, nat::*, transport::*, web::*};
 
 // ---- rooms and messages -------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ use smol::{Executor, future};
 
 #[cfg(feature = "metrics")]
 use crate::face::metrics;
+#[cfg(feature = "web")]
+use crate::face::web;
 use crate::{
     cli,
     config::{Config, ConfigError, IdConfig, IdentitySource},
@@ -54,6 +56,9 @@ pub enum Failure {
     #[cfg(feature = "metrics")]
     #[error("cannot tell metrics at {addr}: {why}; give --metrics another address")]
     Metrics { addr: std::net::SocketAddr, why: io::Error },
+    #[cfg(feature = "web")]
+    #[error("cannot serve the page at {addr}: {why}; give --web another address")]
+    Web { addr: std::net::SocketAddr, why: io::Error },
     #[error("standard input or output failed: {0}")]
     Stdio(io::Error),
     #[error("the situation of this machine cannot be found out: {0}")]
@@ -72,6 +77,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    #[cfg(feature = "web")]
+    fn web((addr, why): (std::net::SocketAddr, io::Error)) -> Self {
+        Failure::Web { addr, why }
+    }
+
     /// The exit code, as README lists them.
     pub fn code(&self) -> u8 {
         match self {
@@ -175,14 +185,21 @@ fn node(mut config: Config) -> Result<(), Failure> {
     let metrics = config.metrics.map(metrics::Endpoint::bind).transpose();
     #[cfg(feature = "metrics")]
     let metrics = metrics.map_err(|(addr, why)| Failure::Metrics { addr, why })?;
+    #[cfg(feature = "web")]
+    let web = config.web.map(web::Endpoint::bind).transpose().map_err(Failure::web)?;
     let (node, handle) = Node::new(&config, key, executor.clone())?;
     #[cfg(feature = "metrics")]
     if let Some(metrics) = metrics {
         executor.spawn(metrics.run(executor.clone(), handle.clone())).detach();
     }
     let events = handle.listen();
-    #[cfg(feature = "control")]
-    let clients = control.map(|control| executor.spawn(control.serve(handle.clone())));
+    let others: Vec<Option<future::Boxed<()>>> = Vec::from([
+        #[cfg(feature = "control")]
+        control
+            .map(|control| -> future::Boxed<()> { Box::pin(executor.spawn(control.serve(handle.clone()))) }),
+        #[cfg(feature = "web")]
+        web.map(|web| -> future::Boxed<()> { Box::pin(web.spawn(&executor, handle.clone())) }),
+    ]);
     let stop = obey_signals(signals, handle.clone(), executor.clone());
     let face = async {
         match config.json {
@@ -191,14 +208,15 @@ fn node(mut config: Config) -> Result<(), Failure> {
         }
     };
     let run = async {
-        let is_over = until_the_end(node, face, stop).await?;
-        #[cfg(feature = "control")]
-        if let (true, Some(clients)) = (is_over, clients) {
+        if until_the_end(node, face, stop).await? {
             // They hear that it is over, unless they do not listen.
-            future::or(clients, Delay::new(limits::GOODBYE)).await;
+            let hear = async {
+                for other in others.into_iter().flatten() {
+                    other.await;
+                }
+            };
+            future::or(hear, Delay::new(limits::GOODBYE)).await;
         }
-        #[cfg(not(feature = "control"))]
-        let _ = is_over;
         Ok(())
     };
     futures_timer::block_on(executor.run(run))

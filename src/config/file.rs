@@ -71,6 +71,7 @@ pub(super) fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         control: first.control.or(then.control),
         log_format: first.log_format.or(then.log_format),
         metrics: first.metrics.or(then.metrics),
+        web: first.web.or(then.web),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }
@@ -105,6 +106,7 @@ pub(super) fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         control: first.control.or(then.control),
         log_format: first.log_format.or(then.log_format),
         metrics: first.metrics.or(then.metrics),
+        web: first.web.or(then.web),
         config: first.config.or(then.config),
         verbose: first.verbose.max(then.verbose),
     }

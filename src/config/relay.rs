@@ -44,6 +44,7 @@ pub(super) fn check_relay(words: cli::Relay) -> Result<Config, ConfigError> {
         control: words.control,
         log_format: words.log_format,
         metrics: words.metrics,
+        web: words.web,
         verbose: words.verbose,
         ..cli::Run::default()
     };

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "control")]
 use std::env;
+#[cfg(any(feature = "metrics", feature = "web"))]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::ConfigError;
@@ -40,6 +42,35 @@ pub(super) fn control(word: Option<String>) -> Result<Control, ConfigError> {
 pub fn runtime_dir() -> Option<PathBuf> {
     let dirs = env::var_os("RUNTIME_DIRECTORY")?;
     env::split_paths(&dirs).next().filter(|dir| dir.is_absolute())
+}
+
+#[cfg(feature = "metrics")]
+pub(super) fn metrics(word: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
+    word.map(|word| word.parse().map_err(|_| ConfigError::Metrics(word))).transpose()
+}
+
+#[cfg(not(feature = "metrics"))]
+pub(super) fn no_metrics(word: Option<String>) -> Result<(), ConfigError> {
+    word.map_or(Ok(()), |word| Err(ConfigError::NoMetrics(word)))
+}
+
+#[cfg(feature = "web")]
+pub(super) fn web(word: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
+    word.map(|word| word.parse().map_err(|_| ConfigError::Web(word))).transpose()
+}
+
+#[cfg(not(feature = "web"))]
+pub(super) fn no_web(word: Option<String>) -> Result<(), ConfigError> {
+    word.map_or(Ok(()), |word| Err(ConfigError::NoWeb(word)))
+}
+
+/// The page and the metrics are for different people, so each has a port of its own.
+#[cfg(all(feature = "metrics", feature = "web"))]
+pub(super) fn are_apart(metrics: Option<SocketAddr>, web: Option<SocketAddr>) -> Result<(), ConfigError> {
+    match web.filter(|web| metrics == Some(*web) && web.port() > 0) {
+        Some(addr) => Err(ConfigError::OneAddress(addr)),
+        None => Ok(()),
+    }
 }
 
 /// Without a word, as standard error has it.

@@ -4,6 +4,8 @@
 //! what a connection costs is bounded in bytes, headers and time, and who opens many closes his own
 //! ([`limits::HTTP_CONNECTIONS`]). Nothing here waits for a client but the task that serves it.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod message;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! JSON lines on standard input and output: commands in, answers and events out.
+//! JSON lines: commands in, answers and events out, whatever carries them.
 
 use std::io;
 
@@ -25,6 +25,30 @@ enum Reply {
     Ready(String),
 }
 
+/// Where commands come from.
+pub trait Source {
+    /// The next line; `None` at the end.
+    fn next(&mut self) -> impl Future<Output = io::Result<Option<Line>>> + Send;
+}
+
+/// Where answers and events go.
+pub trait Sink {
+    /// Writes lines, each of which has an end, and waits for the reader where need be.
+    fn write_lines(&self, lines: &str) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Source for Lines {
+    async fn next(&mut self) -> io::Result<Option<Line>> {
+        Lines::next(self).await
+    }
+}
+
+impl Sink for Output {
+    async fn write_lines(&self, lines: &str) -> io::Result<()> {
+        self.write_all(lines.as_bytes()).await
+    }
+}
+
 /// What a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -49,8 +73,8 @@ impl Carrier {
 pub async fn run(
     handle: Handle,
     events: Listener,
-    input: Option<Lines>,
-    output: Output,
+    input: Option<impl Source>,
+    output: impl Sink,
     carrier: Carrier,
 ) -> io::Result<()> {
     let (replies, replies_out) = async_channel::bounded(carrier.answers());
@@ -67,7 +91,12 @@ pub async fn run(
     future::or(write, read).await
 }
 
-async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>, carrier: Carrier) -> io::Result<()> {
+async fn read(
+    handle: Handle,
+    mut input: impl Source,
+    replies: Sender<Reply>,
+    carrier: Carrier,
+) -> io::Result<()> {
     while let Some(line) = input.next().await? {
         let parsed = match line {
             Line::Text(line) if line.trim().is_empty() => continue,
@@ -100,7 +129,7 @@ async fn read(handle: Handle, mut input: Lines, replies: Sender<Reply>, carrier:
 async fn write(
     events: Listener,
     replies: Receiver<Reply>,
-    output: Output,
+    output: impl Sink,
     carrier: Carrier,
 ) -> io::Result<()> {
     let mut replies = Replies { incoming: replies, first: None };
@@ -130,7 +159,7 @@ async fn write(
                 break;
             }
         }
-        output.write_all(lines.as_bytes()).await?;
+        output.write_lines(&lines).await?;
         lines.clear();
     }
 }

@@ -20,3 +20,5 @@ mod recall;
 mod repl;
 mod tidy;
 mod usage;
+#[cfg(feature = "web")]
+mod web;

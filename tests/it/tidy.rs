@@ -124,7 +124,7 @@ fn files_and_functions_stay_short() {
 fn every_bound_says_why_and_is_used() {
     let limits: String = [
         &["src/limits.rs"][..],
-        &["src/limits/discovery.rs", "src/limits/nat.rs", "src/limits/transport.rs"],
+        &["src/limits/discovery.rs", "src/limits/nat.rs", "src/limits/transport.rs", "src/limits/web.rs"],
     ]
     .concat()
     .into_iter()
