@@ -78,7 +78,7 @@ pub(crate) struct Args {
     /// of all that is random (default 1)
     #[argh(option, default = "1")]
     seed: u64,
-    /// folder of results of runs of real nodes: simulates each of them, and prints both
+    /// folder of a study's results: simulates each of its cells, and prints both
     #[argh(option)]
     calibrate: Option<PathBuf>,
 }
@@ -117,10 +117,10 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    if let Some(folder) = &args.calibrate {
-        return calibrate::run(folder, args.work_us, args.seed);
-    }
     let plan = args.plan()?;
+    if let Some(folder) = &args.calibrate {
+        return calibrate::run(folder, &plan);
+    }
     println!("{}", report::heading(&plan));
     let started = std::time::Instant::now();
     let mut world = World::new(plan)?;

@@ -375,7 +375,8 @@ impl World {
     }
 
     fn is_member(&self, node: NodeId, peer: NodeId) -> bool {
-        self.nodes[node as usize].members.has(peer)
+        let members = &self.nodes[node as usize].members;
+        members.is_full() || members.has(peer)
     }
 
     /// A node has heard another one.

@@ -25,7 +25,7 @@ pub(super) fn heading(plan: &Plan) -> String {
 }
 
 pub(super) fn print(world: &World) {
-    let tally = &world.tally;
+    let (tally, measured) = (&world.tally, &world.measured);
     let time = seconds(0, world.plan.duration);
     let mut table = Table::new(&["", ""]);
     let mut row = |what: &str, words: String| table.row(&[what.to_owned(), words]);
@@ -40,7 +40,7 @@ pub(super) fn print(world: &World) {
     row("copies of a text heard twice, each delivery", format!("{:.2}", duplicates(world)));
     row("bytes on the wire for a text, each delivery", format!("{:.0}", bytes_per_delivery(world)));
     let kb = |bytes: u64| bytes as f64 / 1000.0 / time / world.alive as f64;
-    let bytes = tally.bytes;
+    let bytes = measured.bytes;
     row(
         "kB/s of a node: texts + presence + control + finding",
         format!(
@@ -52,14 +52,12 @@ pub(super) fn print(world: &World) {
             2.0 * kb(bytes.all())
         ),
     );
-    let mut load: Vec<u64> = world.nodes.iter().filter(|node| node.alive).map(|node| node.bytes).collect();
-    load.sort_unstable();
-    let greatest = load.last().copied().unwrap_or(0) as f64 / 1000.0 / time;
+    let greatest = world.busiest as f64 / 1000.0 / time;
     row("kB/s of the busiest node", format!("{greatest:.2}"));
-    row("announcements a second", format!("{:.2}", tally.announcements as f64 / time));
+    row("announcements a second", format!("{:.2}", measured.announcements as f64 / time));
     row("dials, denied, closed for being too many, a second", {
         let each = |n: u64| n as f64 / time;
-        format!("{:.2}, {:.2}, {:.2}", each(tally.dials), each(tally.denied), each(tally.thinned))
+        format!("{:.2}, {:.2}, {:.2}", each(measured.dials), each(measured.denied), each(measured.thinned))
     });
     let links = spread(world, |world, n| world.nodes[n].links.len());
     let mesh = spread(world, |world, n| world.nodes[n].mesh());
@@ -99,9 +97,19 @@ pub(super) fn duplicates(world: &World) -> f64 {
     world.tally.text_duplicates as f64 / world.tally.text_deliveries as f64
 }
 
+/// Bytes of all kinds, sent and received, for each text that was delivered.
+pub(super) fn all_bytes_per_delivery(world: &World) -> f64 {
+    2.0 * world.measured.bytes.all() as f64 / world.tally.text_deliveries as f64
+}
+
+/// Connections of a node, mean.
+pub(super) fn connections(world: &World) -> f64 {
+    spread(world, |world, n| world.nodes[n].links.len()).mean()
+}
+
 /// Bytes of texts and of what carries them about, for each that was delivered.
 pub(super) fn bytes_per_delivery(world: &World) -> f64 {
-    (world.tally.bytes.text + world.tally.bytes.control) as f64 / world.tally.text_deliveries as f64
+    (world.measured.bytes.text + world.measured.bytes.control) as f64 / world.tally.text_deliveries as f64
 }
 
 fn spread(world: &World, of: impl Fn(&World, usize) -> usize) -> Spread {

@@ -2,7 +2,7 @@ use warren::limits;
 
 use super::world::{Event, Plan, World};
 
-fn plan(nodes: usize, seed: u64) -> Plan {
+pub(super) fn plan(nodes: usize, seed: u64) -> Plan {
     Plan {
         nodes,
         delay: 45_000,

@@ -172,6 +172,10 @@ pub(crate) struct World {
     pub(crate) sizes: Sizes,
     pub(crate) gossip: gossipsub::Config,
     pub(crate) tally: Tally,
+    /// As it was when no more texts were counted; later ones are not part of any rate.
+    pub(crate) measured: Tally,
+    /// Bytes of the node that had most, by then.
+    pub(crate) busiest: u64,
     pub(crate) alive: usize,
     /// What the clocks of `Announcer` count from.
     epoch: Instant,
@@ -196,6 +200,8 @@ impl World {
             sizes,
             gossip: gossipsub::Config::default(),
             tally: Tally::default(),
+            measured: Tally::default(),
+            busiest: 0,
             alive: 0,
             epoch,
             plan,
@@ -220,27 +226,40 @@ impl World {
         let to = from + self.plan.duration;
         let grace = super::DRAIN.as_micros() as Micros;
         self.schedule_talk(from, to);
-        let mut is_open = false;
+        let (mut is_open, mut is_over) = (false, false);
         while let Some((at, event)) = self.queue.next() {
             if !is_open && at >= from {
                 is_open = true;
-                let (joined, settled, heard) =
-                    (self.tally.joined.clone(), self.tally.settled.clone(), self.tally.heard.clone());
-                // What a forming room costs is of interest, what a settled one's warm-up costs is not.
-                let under_way = self.tally.copies.under_way;
-                let kept = Tally { joined, settled, heard, joins: self.tally.joins, ..Tally::default() };
-                self.tally = Tally { is_open: true, ..kept };
-                self.tally.copies.sent = under_way;
-                self.tally.copies.under_way = under_way;
-                self.nodes.iter_mut().for_each(|node| node.bytes = 0);
+                self.open();
             }
-            self.tally.is_open = is_open && at < to;
+            if !is_over && at >= to {
+                is_over = true;
+                self.tally.is_open = false;
+                self.measured = self.tally.clone();
+                self.busiest = self.nodes.iter().map(|node| node.bytes).max().unwrap_or(0);
+            }
             if at >= to + grace {
                 break;
             }
             self.now = at;
             self.handle(event);
         }
+    }
+
+    /// From now on it counts. What newcomers have met with by then is kept.
+    fn open(&mut self) {
+        let before = std::mem::take(&mut self.tally);
+        self.tally = Tally {
+            is_open: true,
+            joins: before.joins,
+            joined: before.joined,
+            settled: before.settled,
+            heard: before.heard,
+            ..Tally::default()
+        };
+        let under_way = before.copies.under_way;
+        (self.tally.copies.sent, self.tally.copies.under_way) = (under_way, under_way);
+        self.nodes.iter_mut().for_each(|node| node.bytes = 0);
     }
 
     pub(super) fn handle(&mut self, event: Event) {
