@@ -2,7 +2,7 @@
 //!
 //! Reads `summary.csv` of a study (bench/README.md has its columns) and simulates each cell of warrens that are all in one
 //! network, under the conditions of the command line: links without delay, jitter and loss where the cell's name ends in
-//! `-clean`. Everybody talks, as in a study.
+//! `-clean`. Everybody talks, and all have started together, as in a study.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -72,7 +72,8 @@ fn read(text: &str) -> Result<Vec<Cell>> {
 /// The same as what was measured.
 fn plan(cell: &Cell, conditions: &Plan) -> Result<Plan> {
     let nodes = cell.number("nodes")?.context("a cell has no number of nodes")? as usize;
-    let mut plan = Plan { nodes, talkers: nodes, joins: 0.0, form: false, ..conditions.clone() };
+    let mut plan =
+        Plan { nodes, talkers: nodes, joins: 100.0 * nodes as f64, form: true, ..conditions.clone() };
     if cell.text("cell")?.ends_with("-clean") {
         (plan.delay, plan.jitter, plan.loss) = (0, 0, 0.0);
     }

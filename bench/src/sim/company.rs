@@ -45,7 +45,8 @@ impl Dht {
 }
 
 impl World {
-    /// A room that has been there for long: everybody has dialled at random until it had neighbours enough.
+    /// A room that has been there for long: everybody has dialled at random, for its DHT, until some had as many
+    /// connections as they keep.
     pub(crate) fn settle(&mut self) {
         let nodes = self.plan.nodes as NodeId;
         let mut order: Vec<NodeId> = (0..nodes).collect();
@@ -54,14 +55,14 @@ impl World {
         }
         self.rng.shuffle(&mut order);
         for node in order {
-            let mut tries = 0;
-            while self.nodes[node as usize].links.len() < limits::ROOM_NEIGHBOURS.min(nodes as usize - 1) {
-                let other = self.rng.u32(0..nodes);
-                tries += 1;
-                if tries > 1000 {
+            let wanted = limits::CONNECTIONS_LOW.min(nodes as usize - 1);
+            for _ in 0..4 * wanted {
+                if self.nodes[node as usize].links.len() >= wanted {
                     break;
                 }
-                if other != node && self.node(node).link(other).is_none() {
+                let other = self.rng.u32(0..nodes);
+                let is_full = self.nodes[other as usize].links.len() >= limits::CONNECTIONS_HIGH;
+                if !is_full && other != node && self.node(node).link(other).is_none() {
                     self.connect(node, other, false);
                 }
             }
@@ -90,6 +91,8 @@ impl World {
             self.queue.add(later, Event::Provide(node));
             let later = self.rng.u64(0..micros(limits::DHT_LOOKUP_SATISFIED));
             self.queue.add(later, Event::Lookup(node));
+            let later = self.rng.u64(0..micros(limits::DHT_REFRESH));
+            self.queue.add(later, Event::Refresh(node));
             let state = &mut self.nodes[node as usize].way;
             (state.is_found, state.is_neighbour, state.is_settled, state.has_heard) =
                 (true, true, true, true);
@@ -143,6 +146,10 @@ impl World {
         let now = self.now;
         self.tally.bytes.finding += wire::DIAL;
         self.node(node).bytes += wire::DIAL;
+        // It has closed those that had become old enough when they had.
+        if self.hubs[hub].links.len() > limits::CONNECTIONS_HIGH {
+            self.thin_out_hub(hub);
+        }
         if self.hubs[hub].links.len() >= hop::Limits::default().connections() as usize {
             self.tally.denied += 1;
             return self.bootstrap_later(node);
@@ -154,6 +161,7 @@ impl World {
             let there = 2 * self.round_trip();
             self.after(there, Event::Lookup(node));
             self.after(there, Event::Provide(node));
+            self.after(there, Event::Refresh(node));
         }
         if self.hubs[hub].links.len() > limits::CONNECTIONS_HIGH {
             self.thin_out_hub(hub);
@@ -228,6 +236,21 @@ impl World {
                 self.count(node, keeper, bytes);
             } else {
                 self.dial(node, keeper, false);
+            }
+        }
+    }
+
+    /// Kademlia gets to know its network: it looks for itself and for somebody at each distance that is not empty, and
+    /// dials as many as the budget lets it. All are members of the room here, and stay neighbours.
+    pub(crate) fn refresh(&mut self, node: NodeId) {
+        self.after(micros(limits::DHT_REFRESH), Event::Refresh(node));
+        let distances = self.alive.max(2).ilog2() as usize + 1;
+        let count = (limits::DHT_REPLICATION * distances).min(limits::DHT_DIALS as usize);
+        let nodes = self.nodes.len() as NodeId;
+        for _ in 0..count {
+            let other = self.rng.u32(0..nodes);
+            if other != node && self.nodes[other as usize].alive && self.node(node).link(other).is_none() {
+                self.dial(node, other, false);
             }
         }
     }

@@ -99,6 +99,7 @@ pub(crate) enum Event {
     Lookup(NodeId),
     Found(NodeId),
     Provide(NodeId),
+    Refresh(NodeId),
 }
 
 pub(crate) struct Node {
@@ -279,6 +280,7 @@ impl World {
             Event::Lookup(node) => self.lookup(node),
             Event::Found(node) => self.found(node),
             Event::Provide(node) => self.provide(node),
+            Event::Refresh(node) => self.refresh(node),
         }
     }
 
