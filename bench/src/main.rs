@@ -19,6 +19,7 @@ mod relay_load;
 mod relay_siege;
 mod rooms;
 mod scratch;
+mod sim;
 mod story;
 mod table;
 mod tally;
@@ -48,6 +49,7 @@ enum Command {
     RelayLoad(relay_load::Args),
     RelaySiege(relay_siege::Args),
     Rooms(rooms::Args),
+    Sim(sim::Args),
     Transport(transport::Args),
 }
 
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::RelayLoad(args) => relay_load::run(args),
         Command::RelaySiege(args) => relay_siege::run(args),
         Command::Rooms(args) => rooms::run(args),
+        Command::Sim(args) => sim::run(args),
         Command::Transport(args) => transport::run(args),
     };
     match done {

@@ -186,7 +186,10 @@ impl World for Surroundings<'_> {
     }
 
     fn is_member(&self, room: &Room, peer: &PeerId) -> bool {
-        self.rooms.get(room).is_some_and(|state| state.members.member(peer).is_some())
+        // Who is not in a full table may have been heard and forgotten: no reason to dial it.
+        self.rooms
+            .get(room)
+            .is_some_and(|state| state.members.is_full() || state.members.member(peer).is_some())
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) trait World {
     /// It may be a neighbour in a room of ours soon: it is being dialled or connected for less than
     /// [`limits::PROMISING`], and has not said what rooms it is in.
     fn is_promising(&self, room: &Room, peer: &PeerId) -> bool;
-    /// Whether it has been heard in a room of ours.
+    /// Whether it has been heard in a room of ours, or may have been.
     fn is_member(&self, room: &Room, peer: &PeerId) -> bool;
 }
 

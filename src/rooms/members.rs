@@ -125,6 +125,11 @@ impl Members {
         self.0.len()
     }
 
+    /// Whether some may have been forgotten for want of place.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= limits::MEMBERS
+    }
+
     /// Whether there is nobody else.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -188,7 +193,13 @@ impl Announcer {
 }
 
 /// How likely one of `members` should answer a newcomer, so that about [`limits::PRESENCE_ANSWERS`] do.
+///
+/// Where the table is full nobody answers: who is not in it may only have been forgotten, and to more than some 544
+/// members (`warren-bench sim`) each answer would seem to be a newcomer itself, for others to answer without an end.
 pub fn answer_chance(members: usize) -> f64 {
+    if members >= limits::MEMBERS {
+        return 0.0;
+    }
     (limits::PRESENCE_ANSWERS as f64 / members.max(1) as f64).min(1.0)
 }
 
@@ -231,7 +242,7 @@ mod tests {
         for i in 0..2 * limits::MEMBERS {
             members.heard(PeerId::random(), &nick("x"), now + Duration::from_millis(i as u64));
         }
-        assert_eq!(members.len(), limits::MEMBERS);
+        assert!(members.is_full() && members.len() == limits::MEMBERS);
         assert!(members.member(&near).is_some());
     }
 
@@ -252,5 +263,6 @@ mod tests {
     fn few_answer_in_a_large_room() {
         assert_eq!(answer_chance(3), 1.0);
         assert!((answer_chance(160) - 0.1).abs() < 1e-9);
+        assert_eq!(answer_chance(limits::MEMBERS), 0.0, "who is not in a full table need not be new");
     }
 }

@@ -1,0 +1,131 @@
+//! `sim`: rooms larger than any lab here, as a simulation of discrete events. The same seed gives the same run.
+//!
+//! `sim/world.rs` says what is as in warren and what is left out, `bench/SCALE.md` what came of it.
+
+mod calibrate;
+mod company;
+mod gossip;
+mod members;
+mod queue;
+mod report;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod world;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use argh::FromArgs;
+
+use self::queue::Micros;
+use self::world::{Plan, World};
+
+/// Nothing is under way for less than this. Unit: microseconds.
+const LEAST_DELAY: Micros = 50;
+
+/// How long after the last text copies are waited for.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Nodes at most: a message has a bit for each, and 20,000 messages may be remembered.
+const NODES: usize = 50_000;
+
+/// Simulates a large room: latency, bytes, tables, joins.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "sim")]
+pub(crate) struct Args {
+    /// members (default 1000)
+    #[argh(option, default = "1000")]
+    nodes: usize,
+    /// one way between any two, in ms (default 45)
+    #[argh(option, default = "45.0")]
+    delay: f64,
+    /// standard deviation of that, in ms (default 10)
+    #[argh(option, default = "10.0")]
+    jitter: f64,
+    /// packets that are lost, in percent (default 1)
+    #[argh(option, default = "1.0")]
+    loss: f64,
+    /// microseconds that a node works on a message that is new to it (default 300)
+    #[argh(option, default = "300")]
+    work_us: u64,
+    /// members that talk (default 10)
+    #[argh(option, default = "10")]
+    talkers: usize,
+    /// texts a second from each of them (default 1)
+    #[argh(option, default = "1.0")]
+    rate: f64,
+    /// bytes of a text (default 128)
+    #[argh(option, default = "128")]
+    size: usize,
+    /// seconds before texts are counted (default 20)
+    #[argh(option, default = "20")]
+    warmup: u64,
+    /// seconds in which they are (default 30)
+    #[argh(option, default = "30")]
+    seconds: u64,
+    /// nodes that join, a second (default 0)
+    #[argh(option, default = "0.0")]
+    joins: f64,
+    /// the room begins empty, and its members join one after the other
+    #[argh(switch)]
+    form: bool,
+    /// bootstrap nodes (default 1)
+    #[argh(option, default = "1")]
+    bootstraps: usize,
+    /// of all that is random (default 1)
+    #[argh(option, default = "1")]
+    seed: u64,
+    /// folder of a study's results: simulates each of its cells, and prints both
+    #[argh(option)]
+    calibrate: Option<PathBuf>,
+}
+
+impl Args {
+    fn plan(&self) -> Result<Plan> {
+        ensure!((2..=NODES).contains(&self.nodes), "--nodes is 2 to {NODES}, not {}", self.nodes);
+        ensure!((0.0..100.0).contains(&self.loss), "--loss is a percentage below 100, not {}", self.loss);
+        ensure!(self.delay >= 0.0 && self.jitter >= 0.0, "--delay and --jitter are 0 at least");
+        ensure!(self.rate >= 0.0 && self.rate <= 1000.0, "--rate is 0 to 1000, not {}", self.rate);
+        ensure!((1..=warren::limits::TEXT_BYTES).contains(&self.size), "--size is not {}", self.size);
+        ensure!(!self.form || self.joins > 0.0, "--form needs --joins: how many a second");
+        ensure!(self.joins >= 0.0 && self.bootstraps >= 1, "--joins is 0, and --bootstraps 1 at least");
+        let joiners = self.joins * self.seconds as f64;
+        ensure!(
+            self.form || self.nodes as f64 + joiners <= NODES as f64,
+            "--joins makes it more than {NODES}"
+        );
+        Ok(Plan {
+            nodes: self.nodes,
+            delay: (self.delay * 1000.0) as Micros,
+            jitter: (self.jitter * 1000.0) as Micros,
+            loss: self.loss / 100.0,
+            work: self.work_us,
+            talkers: self.talkers.max(1),
+            rate: self.rate,
+            size: self.size,
+            warmup: self.warmup * 1_000_000,
+            duration: self.seconds.max(1) * 1_000_000,
+            joins: self.joins,
+            form: self.form,
+            hubs: self.bootstraps,
+            seed: self.seed,
+        })
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let plan = args.plan()?;
+    if let Some(folder) = &args.calibrate {
+        return calibrate::run(folder, &plan);
+    }
+    println!("{}", report::heading(&plan));
+    let started = std::time::Instant::now();
+    let mut world = World::new(plan)?;
+    world.run();
+    report::print(&world);
+    eprintln!("  simulated within {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}

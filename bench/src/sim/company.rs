@@ -1,0 +1,454 @@
+//! How nodes come to be connected: bootstrap nodes, the DHT, announcements, wishes, and too many connections.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use warren::limits;
+use warren::nat::hop;
+use warren::rooms::members;
+
+use super::queue::Micros;
+use super::wire;
+use super::world::{Candidate, Event, Link, NodeId, World};
+
+fn micros(duration: Duration) -> Micros {
+    duration.as_micros() as Micros
+}
+
+/// A bootstrap node, `warren relay`: who is connected with it, and since when.
+#[derive(Default)]
+pub(crate) struct Hub {
+    links: Vec<(NodeId, Micros)>,
+}
+
+/// The DHT's knowledge of the room. The nodes that keep it are members, and all keep the same.
+#[derive(Default)]
+pub(crate) struct Dht {
+    keepers: Vec<NodeId>,
+    /// The newest last.
+    providers: VecDeque<NodeId>,
+}
+
+impl Dht {
+    /// The oldest make place.
+    fn provide(&mut self, node: NodeId) {
+        self.providers.retain(|other| *other != node);
+        self.providers.push_back(node);
+        while self.providers.len() > limits::DHT_PROVIDERS_PER_KEY {
+            self.providers.pop_front();
+        }
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.providers.len()
+    }
+}
+
+impl World {
+    /// A room that has been there for long: everybody has dialled at random, for its DHT, until some had as many
+    /// connections as they keep.
+    pub(crate) fn settle(&mut self) {
+        let nodes = self.plan.nodes as NodeId;
+        let mut order: Vec<NodeId> = (0..nodes).collect();
+        for node in 0..nodes {
+            self.come_alive(node);
+        }
+        self.rng.shuffle(&mut order);
+        for node in order {
+            let wanted = limits::CONNECTIONS_LOW.min(nodes as usize - 1);
+            for _ in 0..4 * wanted {
+                if self.nodes[node as usize].links.len() >= wanted {
+                    break;
+                }
+                let other = self.rng.u32(0..nodes);
+                let is_full = self.nodes[other as usize].links.len() >= limits::CONNECTIONS_HIGH;
+                if !is_full && other != node && self.node(node).link(other).is_none() {
+                    self.connect(node, other, false);
+                }
+            }
+        }
+        let repeat = micros(limits::PRESENCE_REPEAT);
+        for node in 0..nodes {
+            // Who was heard within the last round of announcements, and who is known from it.
+            let heard = limits::MEMBERS.min(nodes as usize - 1);
+            for nth in 0..heard as NodeId {
+                let other = (node + 1 + self.rng.u32(0..nodes - 1)) % nodes;
+                let other = if heard + 1 == nodes as usize { (node + 1 + nth) % nodes } else { other };
+                self.node(node).members.heard(other, 0);
+                let state = &mut self.nodes[node as usize];
+                if state.candidates.len() < limits::CANDIDATES
+                    && state.candidates.iter().all(|known| known.peer != other)
+                {
+                    state.candidates.push(Candidate { peer: other, since: 0, due: 0 });
+                }
+            }
+            let ago = self.rng.u64(0..repeat);
+            let last = self.instant(0) - Duration::from_micros(ago);
+            self.node(node).announcer.done(last);
+            self.arm(node);
+            let later = self.rng.u64(0..micros(limits::DHT_PROVIDE_MOST));
+            self.node(node).way.provide_delay = micros(limits::DHT_PROVIDE_MOST);
+            self.queue.add(later, Event::Provide(node));
+            let later = self.rng.u64(0..micros(limits::DHT_LOOKUP_SATISFIED));
+            self.queue.add(later, Event::Lookup(node));
+            let later = self.rng.u64(0..micros(limits::DHT_REFRESH));
+            self.queue.add(later, Event::Refresh(node));
+            let state = &mut self.nodes[node as usize].way;
+            (state.is_found, state.is_neighbour, state.is_settled, state.has_heard) =
+                (true, true, true, true);
+            self.dht.provide(node);
+        }
+        self.dht.keepers = (0..limits::DHT_REPLICATION).map(|_| self.rng.u32(0..nodes)).collect();
+        self.fill_hubs();
+    }
+
+    fn come_alive(&mut self, node: NodeId) {
+        let now = self.now;
+        let first = self.rng.u64(0..micros(limits::GOSSIP_HEARTBEAT));
+        let state = self.node(node);
+        (state.alive, state.started) = (true, now);
+        state.way.bootstrap_delay = micros(limits::REDIAL_FIRST);
+        state.way.lookup_delay = micros(limits::DHT_LOOKUP_FIRST);
+        state.way.provide_delay = micros(limits::DHT_PROVIDE_FIRST);
+        self.alive += 1;
+        // Nodes are started at any time.
+        self.after(first, Event::Heartbeat(node));
+    }
+
+    /// Bootstrap nodes are full of members, as they are for ever; the others try now and then.
+    fn fill_hubs(&mut self) {
+        for node in 0..self.plan.nodes as NodeId {
+            let hub = node as usize % self.hubs.len();
+            self.node(node).way.bootstrap_delay = micros(limits::REDIAL_CALM);
+            if self.hubs[hub].links.len() < limits::CONNECTIONS_LOW {
+                self.hubs[hub].links.push((node, 0));
+            } else {
+                let later = self.rng.u64(0..micros(limits::REDIAL_CALM));
+                self.queue.add(later, Event::Bootstrap(node));
+            }
+        }
+    }
+
+    pub(crate) fn join(&mut self, node: NodeId) {
+        self.come_alive(node);
+        self.tally.joins += 1;
+        let now = self.instant(self.now);
+        self.node(node).announcer = members::Announcer::new(now);
+        if self.dht.keepers.len() < limits::DHT_REPLICATION {
+            self.dht.keepers.push(node);
+        }
+        self.after(0, Event::Bootstrap(node));
+    }
+
+    /// Dials a bootstrap node, which has a place or not.
+    pub(crate) fn bootstrap(&mut self, node: NodeId) {
+        let hub = node as usize % self.hubs.len();
+        let now = self.now;
+        self.tally.bytes.finding += wire::DIAL;
+        self.node(node).bytes += wire::DIAL;
+        // It has closed those that had become old enough when they had.
+        if self.hubs[hub].links.len() > limits::CONNECTIONS_HIGH {
+            self.thin_out_hub(hub);
+        }
+        if self.hubs[hub].links.len() >= hop::Limits::default().connections() as usize {
+            self.tally.denied += 1;
+            return self.bootstrap_later(node);
+        }
+        self.hubs[hub].links.push((node, now));
+        if !self.nodes[node as usize].way.is_found {
+            self.node(node).way.is_found = true;
+            // The connection, and identify.
+            let there = 2 * self.round_trip();
+            self.after(there, Event::Lookup(node));
+            self.after(there, Event::Provide(node));
+            self.after(there, Event::Refresh(node));
+        }
+        if self.hubs[hub].links.len() > limits::CONNECTIONS_HIGH {
+            self.thin_out_hub(hub);
+        }
+    }
+
+    fn bootstrap_later(&mut self, node: NodeId) {
+        let is_calm = !self.nodes[node as usize].links.is_empty();
+        let most = micros(if is_calm { limits::REDIAL_CALM } else { limits::REDIAL_MOST });
+        let delay = self.nodes[node as usize].way.bootstrap_delay.min(most);
+        let jittered = delay - self.rng.u64(0..=delay / 2);
+        self.node(node).way.bootstrap_delay = (delay * 2).min(most);
+        self.after(jittered, Event::Bootstrap(node));
+    }
+
+    /// The youngest go first among those that are old enough.
+    fn thin_out_hub(&mut self, hub: usize) {
+        let old = self.now.saturating_sub(micros(limits::CONNECTION_YOUNG));
+        let mut at = self.hubs[hub].links.len();
+        while at > 0 && self.hubs[hub].links.len() > limits::CONNECTIONS_LOW {
+            at -= 1;
+            if self.hubs[hub].links[at].1 <= old {
+                let (node, _) = self.hubs[hub].links.remove(at);
+                self.tally.thinned += 1;
+                self.bootstrap_later(node);
+            }
+        }
+    }
+
+    /// Asks the DHT who is in the room, and again later.
+    pub(crate) fn lookup(&mut self, node: NodeId) {
+        self.ask_keepers(node, wire::ANSWER);
+        let answer = 4 * self.round_trip();
+        self.after(answer, Event::Found(node));
+        let is_satisfied = self.nodes[node as usize].links.len() >= limits::ROOM_NEIGHBOURS;
+        let most = micros(limits::DHT_LOOKUP_MOST);
+        let way = &mut self.node(node).way;
+        let delay = if is_satisfied { micros(limits::DHT_LOOKUP_SATISFIED) } else { way.lookup_delay };
+        way.lookup_delay = (way.lookup_delay * 2).min(most);
+        let jittered = delay - self.rng.u64(0..=delay / 5);
+        self.after(jittered, Event::Lookup(node));
+    }
+
+    pub(crate) fn found(&mut self, node: NodeId) {
+        let providers: Vec<NodeId> = self.dht.providers.iter().rev().copied().collect();
+        for peer in providers {
+            self.candidate(node, peer);
+        }
+        self.look(node);
+    }
+
+    /// Tells the DHT that this node is in the room.
+    pub(crate) fn provide(&mut self, node: NodeId) {
+        self.ask_keepers(node, wire::ANSWER);
+        self.dht.provide(node);
+        let most = micros(limits::DHT_PROVIDE_MOST);
+        let way = &mut self.node(node).way;
+        let delay = way.provide_delay;
+        way.provide_delay = (delay * 2).min(most);
+        let jittered = delay - self.rng.u64(0..=delay / 5);
+        self.after(jittered, Event::Provide(node));
+    }
+
+    /// Those that keep the room's records are dialled, and as members of the room they are neighbours from then on.
+    fn ask_keepers(&mut self, node: NodeId, bytes: u64) {
+        for keeper in self.dht.keepers.clone() {
+            if keeper == node {
+                continue;
+            }
+            if self.node(node).link(keeper).is_some() {
+                self.tally.bytes.finding += bytes;
+                self.count(node, keeper, bytes);
+            } else {
+                self.dial(node, keeper, false);
+            }
+        }
+    }
+
+    /// Kademlia gets to know its network: it looks for itself and for somebody at each distance that is not empty, and
+    /// dials as many as the budget lets it. All are members of the room here, and stay neighbours.
+    pub(crate) fn refresh(&mut self, node: NodeId) {
+        self.after(micros(limits::DHT_REFRESH), Event::Refresh(node));
+        let distances = self.alive.max(2).ilog2() as usize + 1;
+        let count = (limits::DHT_REPLICATION * distances).min(limits::DHT_DIALS as usize);
+        let nodes = self.nodes.len() as NodeId;
+        for _ in 0..count {
+            let other = self.rng.u32(0..nodes);
+            if other != node && self.nodes[other as usize].alive && self.node(node).link(other).is_none() {
+                self.dial(node, other, false);
+            }
+        }
+    }
+
+    fn dial(&mut self, from: NodeId, to: NodeId, is_wish: bool) {
+        self.tally.bytes.finding += wire::DIAL;
+        self.count(from, to, wire::DIAL);
+        // The connection, gossipsub's stream, and half a round trip for the subscription.
+        let there = self.round_trip() * 5 / 2;
+        self.after(there, Event::Dialled { from, to, is_wish });
+    }
+
+    pub(crate) fn dialled(&mut self, from: NodeId, to: NodeId, is_wish: bool) {
+        let is_full = |world: &World, node: NodeId| {
+            world.nodes[node as usize].links.len() >= limits::CONNECTIONS as usize
+        };
+        let is_there = self.nodes[to as usize].alive && !is_full(self, to) && !is_full(self, from);
+        let again = if is_there { 0 } else { self.now + micros(limits::BOOK_NEWS) };
+        if is_wish && let Some(known) = self.node(from).candidates.iter_mut().find(|known| known.peer == to) {
+            known.due = again;
+        }
+        if self.node(from).link(to).is_none() {
+            match is_there {
+                true => {
+                    self.tally.dials += 1;
+                    self.connect(from, to, true);
+                }
+                false => self.tally.denied += 1,
+            }
+        }
+        self.look(from);
+    }
+
+    /// Both are neighbours now.
+    pub(super) fn connect(&mut self, from: NodeId, to: NodeId, is_news: bool) {
+        let now = self.now;
+        for (node, peer, outbound) in [(from, to, true), (to, from, false)] {
+            let low = self.gossip.mesh_n_low();
+            let state = self.node(node);
+            state.links.push(Link { peer, outbound, mesh: false, backoff: 0, since: now, last: 0 });
+            let (link, mesh) = (state.links.len() - 1, state.mesh());
+            state.members.subscribed(peer, now);
+            if mesh < low {
+                self.graft(node, link);
+            }
+            if is_news {
+                let at = self.instant(now);
+                self.node(node).announcer.answer(at, Duration::ZERO);
+                self.arm(node);
+                self.candidate(node, peer);
+                self.note_way(node);
+            }
+        }
+        for node in [from, to] {
+            if self.nodes[node as usize].links.len() > limits::CONNECTIONS_HIGH {
+                self.thin_out(node);
+            }
+        }
+    }
+
+    fn note_way(&mut self, node: NodeId) {
+        let state = &mut self.nodes[node as usize];
+        let took = (self.now - state.started) / 1000;
+        if !std::mem::replace(&mut state.way.is_neighbour, true) {
+            self.tally.joined.add(took);
+        }
+        if state.links.len() >= limits::ROOM_NEIGHBOURS && !std::mem::replace(&mut state.way.is_settled, true)
+        {
+            self.tally.settled.add(took);
+        }
+    }
+
+    /// As `crowd.rs` has it: those in the mesh and the young stay, then what this node dialled, then the old.
+    fn thin_out(&mut self, node: NodeId) {
+        let old = self.now.saturating_sub(micros(limits::CONNECTION_YOUNG));
+        let state = &self.nodes[node as usize];
+        let mut go: Vec<(bool, Micros, NodeId)> = state
+            .links
+            .iter()
+            .filter(|link| !link.mesh && link.since <= old)
+            .map(|link| (!link.outbound, link.since, link.peer))
+            .collect();
+        go.sort_unstable();
+        let excess = state.links.len() - limits::CONNECTIONS_LOW;
+        for (.., peer) in go.into_iter().rev().take(excess) {
+            self.tally.thinned += 1;
+            self.part(node, peer);
+        }
+    }
+
+    fn part(&mut self, a: NodeId, b: NodeId) {
+        let again = self.now + micros(limits::REDIAL_FIRST);
+        for (node, peer) in [(a, b), (b, a)] {
+            let state = self.node(node);
+            state.links.retain(|link| link.peer != peer);
+            state.members.disconnected(peer);
+            if let Some(known) = state.candidates.iter_mut().find(|known| known.peer == peer) {
+                known.due = again;
+            }
+        }
+    }
+
+    /// Somebody is said to be in the room. Who cannot be dialled now makes place.
+    pub(crate) fn candidate(&mut self, node: NodeId, peer: NodeId) {
+        let now = self.now;
+        let state = &mut self.nodes[node as usize];
+        if peer == node || state.candidates.iter().any(|known| known.peer == peer) {
+            return;
+        }
+        if state.candidates.len() >= limits::CANDIDATES {
+            let is_linked = |peer| state.links.iter().any(|link| link.peer == peer);
+            let is_useless = |known: &Candidate| known.due > now && !is_linked(known.peer);
+            let Some(useless) = state.candidates.iter().position(is_useless) else { return };
+            state.candidates.swap_remove(useless);
+        }
+        state.candidates.push(Candidate { peer, since: now, due: 0 });
+    }
+
+    /// Dials whom the node wants: `wishes.rs`.
+    pub(crate) fn look(&mut self, node: NodeId) {
+        let (now, unheard) = (self.now, micros(limits::UNHEARD));
+        loop {
+            let state = &self.nodes[node as usize];
+            let dialling = state.candidates.iter().filter(|known| known.due == Micros::MAX).count();
+            if dialling >= limits::WISH_DIALS {
+                return;
+            }
+            let is_short = state.links.len() + dialling < limits::ROOM_NEIGHBOURS;
+            let is_wanted = |known: &Candidate| {
+                known.due <= now
+                    && (is_short || now >= known.since + unheard && !self.is_member(node, known.peer))
+                    && state.links.iter().all(|link| link.peer != known.peer)
+            };
+            let wanted: Vec<usize> =
+                (0..state.candidates.len()).filter(|i| is_wanted(&state.candidates[*i])).collect();
+            if wanted.is_empty() {
+                return;
+            }
+            let pick = wanted[self.rng.usize(..wanted.len())];
+            let known = &mut self.nodes[node as usize].candidates[pick];
+            known.due = Micros::MAX;
+            let peer = known.peer;
+            self.dial(node, peer, true);
+        }
+    }
+
+    fn is_member(&self, node: NodeId, peer: NodeId) -> bool {
+        let members = &self.nodes[node as usize].members;
+        members.is_full() || members.has(peer)
+    }
+
+    /// A node has heard another one.
+    pub(crate) fn heard(&mut self, node: NodeId, author: NodeId, is_text: bool) {
+        let now = self.now;
+        let state = &mut self.nodes[node as usize];
+        if !std::mem::replace(&mut state.way.has_heard, true) {
+            self.tally.heard.add((now - state.started) / 1000);
+        }
+        if state.members.heard(author, now) {
+            let chance = members::answer_chance(state.members.len());
+            if self.rng.f64() < chance {
+                let delay = self.rng.u64(0..micros(limits::PRESENCE_DELAY));
+                let at = self.instant(now);
+                self.node(node).announcer.answer(at, Duration::from_micros(delay));
+                self.arm(node);
+            }
+        }
+        if !is_text {
+            self.candidate(node, author);
+        }
+    }
+
+    pub(crate) fn announce(&mut self, node: NodeId) {
+        let now = self.instant(self.now);
+        self.node(node).announce_at = Micros::MAX;
+        if !self.nodes[node as usize].announcer.is_due(now) {
+            return self.arm(node);
+        }
+        let is_alone = self.nodes[node as usize].links.is_empty();
+        self.publish(node, false);
+        match is_alone {
+            true => self.node(node).announcer.postpone(now),
+            false => self.node(node).announcer.done(now),
+        }
+        self.arm(node);
+    }
+
+    /// Sees to it that the node announces itself when that is due.
+    fn arm(&mut self, node: NodeId) {
+        let start = self.instant(0);
+        let now = self.now;
+        let state = self.node(node);
+        let due = state.announcer.due().saturating_duration_since(start);
+        // Rounded up, so that it is due then.
+        let due = (due.as_nanos().div_ceil(1000) as Micros).max(now);
+        if due < state.announce_at {
+            state.announce_at = due;
+            self.queue.add(due, Event::Announce(node));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+use warren::limits;
+
+use super::world::{Event, Plan, World};
+
+pub(super) fn plan(nodes: usize, seed: u64) -> Plan {
+    Plan {
+        nodes,
+        delay: 45_000,
+        jitter: 10_000,
+        loss: 0.01,
+        work: 300,
+        talkers: 5,
+        rate: 1.0,
+        size: 128,
+        warmup: 5_000_000,
+        duration: 5_000_000,
+        joins: 0.0,
+        form: false,
+        hubs: 1,
+        seed,
+    }
+}
+
+fn ran(plan: Plan) -> World {
+    let mut world = World::new(plan).expect("envelopes can be signed");
+    world.run();
+    world
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_one_another() {
+    let tally = |seed| ran(Plan { joins: 2.0, ..plan(80, seed) }).tally;
+    assert_eq!(tally(3), tally(3));
+    assert_ne!(tally(3), tally(4));
+}
+
+#[test]
+fn every_copy_that_is_sent_has_one_fate() {
+    for seed in 0..4 {
+        let world = ran(Plan { joins: 5.0, loss: 0.1, ..plan(120, seed) });
+        let copies = world.tally.copies;
+        assert!(copies.sent > 5 * 5 * 119, "{copies:?}");
+        assert_eq!(
+            copies.sent,
+            copies.delivered + copies.duplicate + copies.cut + copies.under_way,
+            "{copies:?}"
+        );
+        assert!(world.tally.repeated > 0);
+    }
+}
+
+#[test]
+fn a_room_that_is_well_hears_everything() {
+    let world = ran(plan(100, 1));
+    assert_eq!(world.tally.text_audience, 25 * 99);
+    assert_eq!(world.tally.text_deliveries, world.tally.text_audience);
+    assert_eq!(world.tally.latency.len(), world.tally.text_audience);
+}
+
+/// Five nodes in a line, exact to the microsecond: a message that the first says is heard after 1, 2, 3 and 4 hops.
+#[test]
+fn a_line_of_nodes_takes_as_many_hops_as_it_has() {
+    let mut world =
+        World::new(Plan { jitter: 0, loss: 0.0, rate: 0.0, form: true, joins: 1e-9, ..plan(5, 1) })
+            .expect("envelopes can be signed");
+    world.queue = super::queue::Queue::new();
+    for n in 0..5 {
+        world.nodes[n].alive = true;
+        world.alive += 1;
+    }
+    for n in 0..4 {
+        world.connect(n, n + 1, false);
+    }
+    world.tally.is_open = true;
+    world.queue.add(1_000_000, Event::Say(0));
+    while let Some((at, event)) = world.queue.next() {
+        // Who hears somebody for the first time would answer it.
+        if !matches!(event, Event::Announce(_)) {
+            world.now = at;
+            world.handle(event);
+        }
+    }
+    let (delay, work) = (45_000, 300);
+    assert_eq!(world.now, 1_000_000 + 4 * (delay + work));
+    let hops = &world.tally.hops;
+    assert_eq!((hops.len(), hops.percentile(0.25), hops.most(), hops.mean()), (4, 1.0, 4.0, 2.5));
+    assert_eq!(world.tally.text_duplicates, 0, "nobody sends back what it was sent");
+}
+
+#[test]
+fn a_room_forms_from_nothing() {
+    let world = ran(Plan { form: true, joins: 10.0, ..plan(60, 2) });
+    assert_eq!(world.tally.joins, 60);
+    assert_eq!(world.tally.joined.len(), 60, "everybody has found somebody");
+    let few = |n: &super::world::Node| n.links.len() < limits::ROOM_NEIGHBOURS;
+    assert!(!world.nodes.iter().any(few), "and enough of them");
+}
+
+#[test]
+fn meshes_stay_within_gossipsubs_bounds() {
+    let world = ran(plan(150, 5));
+    let gossip = libp2p::gossipsub::Config::default();
+    for node in &world.nodes {
+        // Between two heartbeats others may come on top.
+        assert!((gossip.mesh_n_low()..=gossip.mesh_n_high() + 2).contains(&node.mesh()), "{}", node.mesh());
+    }
+}
