@@ -1,5 +1,6 @@
 //! What a node shall do, valid by construction: words go in, a [`Config`] or one clear error comes out.
 
+mod carriers;
 mod file;
 mod relay;
 mod reload;
@@ -22,6 +23,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
 use self::{
+    carriers::{carriers, everywhere},
     file::{merge_relay, merge_run, with_file},
     relay::check_relay,
     service::{control, log_format},
@@ -361,34 +363,6 @@ fn check_run(
         control: control(words.control)?,
         source: Source::default(),
     })
-}
-
-fn carriers(tcp_only: bool, quic_only: bool) -> Result<Carriers, ConfigError> {
-    match (tcp_only, quic_only) {
-        (false, false) => Ok(Carriers::All),
-        (true, false) => Ok(Carriers::Tcp),
-        #[cfg(feature = "quic")]
-        (false, true) => Ok(Carriers::Quic),
-        #[cfg(not(feature = "quic"))]
-        (false, true) => Err(ConfigError::NoQuic),
-        (true, true) => Err(ConfigError::Conflict("tcp-only", "quic-only")),
-    }
-}
-
-/// All interfaces. Without a port the system picks a free one per family and carrier.
-fn everywhere(port: u16, udp_port: Option<u16>, ipv6: bool, carriers: Carriers) -> Vec<Multiaddr> {
-    let v4 = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into()));
-    let v6 = Multiaddr::empty().with(Protocol::Ip6([0u16; 8].into()));
-    let mut addrs = Vec::new();
-    for ip in if ipv6 { vec![v4, v6] } else { vec![v4] } {
-        if carriers.has_tcp() {
-            addrs.push(ip.clone().with(Protocol::Tcp(port)));
-        }
-        if carriers.has_quic() {
-            addrs.push(ip.with(Protocol::Udp(udp_port.unwrap_or(port))).with(Protocol::QuicV1));
-        }
-    }
-    addrs
 }
 
 fn addresses(
