@@ -28,8 +28,14 @@ pub(super) fn with_file<T: argh::FromArgs + Default + Clone>(
             continue;
         }
         let at = |why| ConfigError::Line { file: file.into(), line: number + 1, why };
-        if line.trim_start_matches("--").split_whitespace().next() == Some("config") {
-            return Err(at("'config' cannot stand in a file; put all options into one".into()));
+        match line.trim_start_matches("--").split_whitespace().next() {
+            Some("config") => {
+                return Err(at("'config' cannot stand in a file; put all options into one".into()));
+            }
+            Some("check") => {
+                return Err(at("'check' cannot stand in a file; it is for the command line".into()));
+            }
+            _ => {}
         }
         let options: T = cli::parse_line(line).map_err(at)?;
         check(options.clone()).map_err(|e| at(e.to_string()))?;
@@ -72,6 +78,7 @@ pub(super) fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         log_format: first.log_format.or(then.log_format),
         metrics: first.metrics.or(then.metrics),
         config: first.config.or(then.config),
+        check: first.check || then.check,
         verbose: first.verbose.max(then.verbose),
     }
 }
@@ -106,6 +113,7 @@ pub(super) fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         log_format: first.log_format.or(then.log_format),
         metrics: first.metrics.or(then.metrics),
         config: first.config.or(then.config),
+        check: first.check || then.check,
         verbose: first.verbose.max(then.verbose),
     }
 }
