@@ -14,7 +14,8 @@ import re
 import sys
 import tarfile
 
-import adb
+sys.dont_write_bytecode = True
+import adb  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 

@@ -42,21 +42,21 @@ list() {
 }
 
 config_get() {
-	local found
-	eval "found=\${CONFIG_$2_$3-}"
-	[ -n "$found" ] || found=${4-}
-	eval "$1=\$found"
+	local stub_found
+	eval "stub_found=\${CONFIG_$2_$3-}"
+	[ -n "$stub_found" ] || stub_found=${4-}
+	eval "$1=\$stub_found"
 }
 
 config_get_bool() {
-	local word
-	config_get word "$2" "$3" "$4"
-	case $word in
-	1 | on | true | yes | enabled) word=1 ;;
-	0 | off | false | no | disabled) word=0 ;;
-	*) word=$4 ;;
+	local stub_word
+	config_get stub_word "$2" "$3" "$4"
+	case $stub_word in
+	1 | on | true | yes | enabled) stub_word=1 ;;
+	0 | off | false | no | disabled) stub_word=0 ;;
+	*) stub_word=$4 ;;
 	esac
-	eval "$1=\$word"
+	eval "$1=\$stub_word"
 }
 
 config_list_foreach() {

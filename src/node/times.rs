@@ -51,12 +51,13 @@ impl Node {
         }
     }
 
-    /// What was written down ahead is given back. What is written at the end is little, and waited for.
+    /// What was written down ahead is given back, but for a goodbye. It is little, and waited for; nothing is written
+    /// after that.
     pub(super) fn end_time(&mut self) {
-        if let Times(Some((path, reserve))) = &mut self.times
+        if let Times(Some((path, mut reserve))) = std::mem::replace(&mut self.times, Times(None))
             && let Some(until) = reserve.end(&self.clock, SystemTime::now())
         {
-            write(path, until);
+            write(&path, until);
         }
     }
 }

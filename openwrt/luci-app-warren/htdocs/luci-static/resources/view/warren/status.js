@@ -2,7 +2,6 @@
 'require view';
 'require fs';
 'require poll';
-'require ui';
 
 /* What the node says of itself. The browser has no way to its control socket: rpcd runs `warren ctl`, in the four forms
  * that the ACL names. All that others chose, as nicknames, becomes text nodes, never markup. */
@@ -89,7 +88,7 @@ function showPeers(answer) {
 		peer.nick || '-',
 		peer.peerId,
 		peer.path === 'relayed' ? _('through a relay') : _('direct'),
-		peer.rttMs == null ? '-' : '%d ms'.format(peer.rttMs),
+		peer.rttMs == null ? '-' : '%d ms'.format(Math.round(peer.rttMs)),
 		lines(peer.addrs)
 	]), _('Nobody is connected.'));
 }
