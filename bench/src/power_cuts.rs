@@ -49,6 +49,9 @@ const LEAST_HITS: f64 = 0.1;
 /// Bytes of the full file system: enough for what is kept, and then it is filled.
 const SMALL_DISK: &str = "size=64k";
 
+/// An address book without the anchor, up to a number.
+const BOOK: &str = "# warren address book 1\n/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAmGHAcZdJTbyAoZARkTDFKZbzuEqFnfqX6nNpvJZoFuBmd missed=";
+
 /// What is written when.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum File {
@@ -134,11 +137,15 @@ impl Victim<'_> {
     /// One life up to a kill.
     fn one(&mut self, file: File, tally: &mut Tally) -> Result<()> {
         let path = self.dir.join(file.name());
+        if file == File::Peers {
+            // Somebody else, so that there is something new to write about the anchor.
+            fs::write(&path, format!("{BOOK}{}\n", fastrand::u16(..)))?;
+        }
         let old = fs::read(&path).ok();
         let watch = Watch::new(&self.dir)?;
         let mut node = start(self.warren, &self.dir, Some(self.anchor))?;
         if file == File::Peers {
-            node.wait_for("peer_connected")?;
+            node.members(1)?;
             node.line(r#"{"cmd":"quit"}"#)?;
         }
         watch.until(
@@ -186,6 +193,7 @@ impl Victim<'_> {
         }
         ensure!(self.peer.is_none() || had_key, "its key is gone");
         self.peer = Some(peer);
+        node.members(1)?;
         node.stop()?;
         for file in [File::Identity, File::Clock, File::Peers] {
             ensure!(
