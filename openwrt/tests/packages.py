@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import pathlib
+import re
 import struct
 import sys
 import tarfile
@@ -15,7 +16,8 @@ import zlib
 
 FEED = pathlib.Path(__file__).resolve().parent.parent
 DIR = BINARY = ARCH = None
-VERSION = "0.1.0-r1"
+# The program's, and the first package of it.
+VERSION = re.search(r'^version = "(.*)"$', (FEED.parent / "Cargo.toml").read_text(), re.M)[1] + "-r1"
 
 FILES = {
     "etc/config/warren": (0o600, "warren/files/warren.config"),
