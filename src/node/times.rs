@@ -43,8 +43,15 @@ impl Node {
     /// The clock has moved.
     pub(super) fn keep_time(&mut self) {
         let Times(Some((path, reserve))) = &mut self.times else { return };
-        let Some(until) = reserve.wanted(&self.clock, SystemTime::now(), Instant::now()) else { return };
-        let path = path.clone();
+        let wall = SystemTime::now();
+        let wanted = reserve.wanted(&self.clock, wall, Instant::now());
+        if reserve.is_carried_away(&self.clock, wall) {
+            log::warn!(
+                "the clock of messages was days ahead of the machine's, which is right by now: it goes back"
+            );
+            self.clock.go_back(wall);
+        }
+        let (Some(until), path) = (wanted, path.clone()) else { return };
         // Flash may take a second for it; there is more left than that. Nobody waits for the answer.
         if let Err(e) = aside(move || write(&path, until)) {
             log::warn!("how far the clock has come cannot be written down: {e}");

@@ -91,6 +91,12 @@ impl Clock {
         self.latest = self.latest.max(time);
     }
 
+    /// Goes by the wall clock again. Whoever calls it is sure that all later times were wrong: peers take what comes
+    /// then for another life of this node.
+    pub fn go_back(&mut self, wall: SystemTime) {
+        self.latest = Timestamp::from_ms(ms(wall));
+    }
+
     /// The latest timestamp given out or followed.
     pub fn latest(&self) -> Timestamp {
         self.latest

@@ -90,12 +90,16 @@ impl Reserve {
         })
     }
 
-    /// How far the clock has come, for the next life. One that was carried away goes back then, once it is sure that it
-    /// was: a machine that was once in 2080 shall not be there for ever.
+    /// How far the clock has come. One that was carried away goes back, once it is sure that it was: a machine that was
+    /// once in 2080 shall not be there for ever.
     fn used(&self, clock: &Clock, wall: SystemTime) -> Timestamp {
-        let wall = Timestamp::from_ms(ms(wall));
-        let is_carried_away = self.is_trusted && clock.latest() > wall.ahead(2 * limits::CLOCK_AHEAD);
-        if is_carried_away { wall } else { clock.latest() }
+        if self.is_carried_away(clock, wall) { Timestamp::from_ms(ms(wall)) } else { clock.latest() }
+    }
+
+    /// Whether the clock is days ahead of a wall clock that is right: it was there when that one was wrong, or followed
+    /// somebody.
+    pub fn is_carried_away(&self, clock: &Clock, wall: SystemTime) -> bool {
+        self.is_trusted && clock.latest() > Timestamp::from_ms(ms(wall)).ahead(2 * limits::CLOCK_AHEAD)
     }
 
     fn end_of_stretch(&self, clock: &Clock, wall: SystemTime) -> Timestamp {
