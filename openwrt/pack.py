@@ -100,8 +100,7 @@ def packed(data):
     return gzip.compress(data, 9, mtime=0)
 
 
-FUNCTIONS = """\
-#!/bin/sh
+FUNCTIONS = "#!/bin/sh\n" """\
 [ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0
 [ -s "${IPKG_INSTROOT}/lib/functions.sh" ] || exit 0
 . "${IPKG_INSTROOT}/lib/functions.sh"
