@@ -159,6 +159,10 @@ pub struct Run {
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
 
+    /// look at the options and the file, say what is wrong with them, and end
+    #[argh(switch)]
+    pub check: bool,
+
     /// log more to standard error: -v info, -vv debug, -vvv trace; RUST_LOG goes first
     #[argh(switch, short = 'v')]
     pub verbose: u8,
@@ -311,6 +315,10 @@ pub struct Relay {
     /// file with more options, one a line as `port 4001`; what is given here goes first
     #[argh(option, arg_name = "file")]
     pub config: Option<String>,
+
+    /// look at the options and the file, say what is wrong with them, and end
+    #[argh(switch)]
+    pub check: bool,
 
     /// log more to standard error: -v info, -vv debug, -vvv trace; RUST_LOG goes first
     #[argh(switch, short = 'v')]

@@ -5,20 +5,19 @@ mod file;
 mod relay;
 mod reload;
 mod service;
+mod state;
 
 #[cfg(feature = "control")]
 pub use self::service::runtime_dir;
 pub use self::{
     reload::{Changes, Source},
     service::Control,
+    state::Kept,
 };
 
 #[cfg(any(feature = "metrics", feature = "web"))]
 use std::net::SocketAddr;
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
@@ -27,6 +26,7 @@ use self::{
     file::{merge_relay, merge_run, with_file},
     relay::check_relay,
     service::{control, log_format},
+    state::usual_state_dir,
 };
 #[cfg(feature = "kad")]
 use crate::discovery::kad::Dht;
@@ -76,8 +76,8 @@ pub struct Config {
     /// What it gives to those who are reached through it.
     #[cfg(feature = "relay-server")]
     pub relay_limits: crate::nat::hop::Limits,
-    /// Where the address book is kept, unless the node is to forget.
-    pub peers_file: Option<PathBuf>,
+    /// What is kept beside the key, unless the node is to forget.
+    pub kept: Option<Kept>,
     /// Where the key comes from.
     pub identity: IdentitySource,
     /// Where to write a copy of the key.
@@ -343,7 +343,7 @@ fn check_run(
         is_relay: relay_port.is_some(),
         #[cfg(feature = "relay-server")]
         relay_limits: crate::nat::hop::Limits::default(),
-        peers_file: peers_file(&identity, state_dir),
+        kept: Kept::new(&identity, state_dir),
         rooms,
         nick: words.nick.as_deref().map(str::parse).transpose()?,
         identity,
@@ -535,22 +535,6 @@ fn check_publish(texts: &[String]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The address book belongs to an identity: beside the key, unless a directory was named for all that is kept.
-fn peers_file(identity: &IdentitySource, state_dir: Option<PathBuf>) -> Option<PathBuf> {
-    if let Some(dir) = state_dir {
-        return Some(dir.join("peers"));
-    }
-    match identity {
-        IdentitySource::State(key) => Some(key.with_file_name("peers")),
-        IdentitySource::File(key) => {
-            let mut name = key.file_name()?.to_os_string();
-            name.push(".peers");
-            Some(key.with_file_name(name))
-        }
-        IdentitySource::Seed(_) | IdentitySource::Temporary => None,
-    }
-}
-
 fn lan(words: &[String]) -> Result<Vec<Prefix>, ConfigError> {
     at_most("lan", words.len(), limits::ADDRESSES)?;
     words.iter().map(|word| Ok(word.parse()?)).collect()
@@ -564,14 +548,6 @@ fn dht(word: Option<String>) -> Result<Option<Dht>, ConfigError> {
         Some("off") => Ok(None),
         Some(word) => Err(ConfigError::Dht { word: word.into(), known: "private, public or off" }),
     }
-}
-
-/// The XDG base directory specification's place for state.
-fn usual_state_dir() -> Option<PathBuf> {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let base =
-        absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    Some(base.join("warren"))
 }
 
 fn path(option: &'static str, word: Option<String>) -> Result<Option<PathBuf>, ConfigError> {

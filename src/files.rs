@@ -41,10 +41,53 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
+/// Removes what writes of `path` left behind that the power did not let come to their end: flash is small. Only whoever
+/// is sure that nobody else writes it may do that.
+pub fn sweep(path: &Path) {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    // Where the directory cannot be read there is nothing to be done.
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let other = entry.file_name();
+        let middle = other
+            .to_str()
+            .and_then(|other| other.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".tmp"));
+        if middle.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())) {
+            // It does no harm but take space.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// With those above it, for the owner only.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn make_private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_power_cut_left_behind_is_swept_and_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("warren-sweep-{}", std::process::id()));
+        make_private_dir(&dir).expect("a directory");
+        let kept = ["peers", "peers.tmp", "peers.12x.tmp", "peers..tmp", "peersons.1.tmp", "key.1.tmp"];
+        for name in kept.iter().chain(&["peers.1.tmp", "peers.23456.tmp"]) {
+            fs::write(dir.join(name), name).expect("writes");
+        }
+        sweep(&dir.join("peers"));
+        let mut left: Vec<_> =
+            fs::read_dir(&dir).expect("there").flatten().map(|entry| entry.file_name()).collect();
+        left.sort();
+        let mut kept = kept.to_vec();
+        kept.sort_unstable();
+        fs::remove_dir_all(&dir).expect("ours");
+        assert_eq!(left, kept);
+    }
 }

@@ -85,6 +85,32 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10 * 60);
 /// How far ahead of a plausible local clock another node's clock may be and still be followed.
 pub const CLOCK_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How far ahead of its clock a node writes down what it may say until then. After a power cut on a machine without a
+/// clock chip its messages are at the most so much ahead; after a clean end they are not.
+pub const CLOCK_RESERVE: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// The next stretch is written down when so little of the last one is left.
+pub const CLOCK_LEFT: Duration = Duration::from_secs(10 * 60);
+
+/// The stretch of a node that only counts, because its wall clock is behind. Each millisecond has 65,536 numbers.
+pub const CLOCK_COUNT: Duration = Duration::from_secs(1);
+
+/// A wall clock that is so much off what it should have come to has been set.
+pub const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// Writes that may follow each other at once, since a clock that comes right at boot takes two or three, besides the
+/// one at the start and the one at a clean end. Unit: writes.
+pub const CLOCK_SAVES: u32 = 3;
+
+/// One more is allowed after this. Unit: time. So flash sees five small writes a day, whatever others say.
+pub const CLOCK_SAVE_EVERY: Duration = Duration::from_secs(5 * 60 * 60);
+
+/// Bytes of the file that they go to.
+pub const CLOCK_FILE_BYTES: u64 = 1024;
+
+const _: () = assert!(CLOCK_SAVE_EVERY.as_secs() < CLOCK_RESERVE.as_secs() - CLOCK_LEFT.as_secs());
+const _: () = assert!(CLOCK_RESERVE.as_secs() < CLOCK_AHEAD.as_secs());
+
 /// The least time between two presence announcements of ours in one room.
 pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 

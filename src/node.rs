@@ -27,6 +27,7 @@ mod serving;
 #[cfg(feature = "metrics")]
 pub mod snapshot;
 mod tally;
+mod times;
 mod trouble;
 mod wishes;
 #[cfg(feature = "relay-server")]
@@ -92,6 +93,7 @@ pub struct Node {
     /// Envelopes are off: bare StrictSign text.
     plain: bool,
     clock: Clock,
+    times: times::Times,
     replay: Replay,
     bootstraps: Bootstraps,
     links: Links,
@@ -212,6 +214,8 @@ impl Node {
         let behaviour = Behaviour::new(&key, config, circuits, streams, &again, tally.ears())
             .map_err(StartError::Gossip)?;
         let now = Instant::now();
+        let mut clock = Clock::new(SystemTime::now());
+        let times = times::Times::new(config, &mut clock);
         let feed = Feed::default();
         let (handle, inbox) = Handle::new(feed.clone());
         let mut node = Self {
@@ -221,7 +225,8 @@ impl Node {
             order: Vec::new(),
             rooms: BTreeMap::new(),
             plain: config.plain,
-            clock: Clock::new(SystemTime::now()),
+            clock,
+            times,
             replay: Replay::default(),
             bootstraps: Bootstraps::new(others(&config.bootstrap, peer), now),
             links: Links::default(),
@@ -264,6 +269,7 @@ impl Node {
     fn begin(&mut self, config: &Config) -> Result<(), StartError> {
         self.look_around_first(config);
         self.listen(config)?;
+        self.begin_time();
         for room in &config.rooms {
             self.join(room.clone()).map_err(|why| StartError::Room { room: room.clone(), why })?;
         }
@@ -488,6 +494,7 @@ impl Node {
     /// Says goodbye, closes all connections, and tells the faces. Takes [`limits::GOODBYE`] at the most.
     async fn end(mut self, quit: Option<Request>) {
         self.save_at_end().await;
+        self.end_time();
         #[cfg(feature = "portmap")]
         self.ports.close().await;
         let deadline = Instant::now() + limits::GOODBYE;

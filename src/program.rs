@@ -22,6 +22,7 @@ use crate::{
         repl,
         stdio::{Lines, Output},
     },
+    files,
     identity::{self, IdentityError},
     limits,
     logs::{self, LogConfig},
@@ -95,12 +96,16 @@ impl Failure {
 
 /// `warren run`.
 pub fn run(words: cli::Run) -> Result<(), Failure> {
-    node(Config::run(words)?)
+    let is_check = words.check;
+    let config = Config::run(words)?;
+    if is_check { Ok(()) } else { node(config) }
 }
 
 /// `warren relay`.
 pub fn relay(words: cli::Relay) -> Result<(), Failure> {
-    node(Config::relay(words)?)
+    let is_check = words.check;
+    let config = Config::relay(words)?;
+    if is_check { Ok(()) } else { node(config) }
 }
 
 /// `warren id`.
@@ -165,9 +170,14 @@ fn node(mut config: Config) -> Result<(), Failure> {
     logs::set(config.log);
     // Held until the end: it keeps a second node from being the same peer.
     let (key, lock) = find_key(&config.identity)?;
-    // One who could not be who it was has another one's address book before it.
+    // One who could not be who it was has another one's files before it.
     if lock.is_none() && matches!(config.identity, IdentitySource::State(_)) {
-        config.peers_file = None;
+        config.kept = None;
+    }
+    // The identity is ours alone, so these files are.
+    if let (Some(_), IdentitySource::State(path) | IdentitySource::File(path)) = (&lock, &config.identity) {
+        let kept = config.kept.iter().flat_map(|kept| [&kept.peers, &kept.clock]);
+        [path].into_iter().chain(kept).for_each(|path| files::sweep(path));
     }
     if let Some(path) = &config.identity_out {
         identity::save(&key, path)?;

@@ -12,6 +12,7 @@ mod mesh;
 mod metrics;
 mod nat;
 mod node;
+mod power_cuts;
 mod process;
 mod program;
 mod relay;
@@ -46,6 +47,7 @@ enum Command {
     Link(link::Args),
     Metrics(metrics::Args),
     Nat(nat::Args),
+    PowerCuts(power_cuts::Args),
     RelayLoad(relay_load::Args),
     RelaySiege(relay_siege::Args),
     Rooms(rooms::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Link(args) => link::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Nat(args) => nat::run(args),
+        Command::PowerCuts(args) => power_cuts::run(args),
         Command::RelayLoad(args) => relay_load::run(args),
         Command::RelaySiege(args) => relay_siege::run(args),
         Command::Rooms(args) => rooms::run(args),

@@ -28,8 +28,14 @@ pub(super) fn with_file<T: argh::FromArgs + Default + Clone>(
             continue;
         }
         let at = |why| ConfigError::Line { file: file.into(), line: number + 1, why };
-        if line.trim_start_matches("--").split_whitespace().next() == Some("config") {
-            return Err(at("'config' cannot stand in a file; put all options into one".into()));
+        match line.trim_start_matches("--").split_whitespace().next() {
+            Some("config") => {
+                return Err(at("'config' cannot stand in a file; put all options into one".into()));
+            }
+            Some("check") => {
+                return Err(at("'check' cannot stand in a file; it is for the command line".into()));
+            }
+            _ => {}
         }
         let options: T = cli::parse_line(line).map_err(at)?;
         check(options.clone()).map_err(|e| at(e.to_string()))?;
@@ -73,6 +79,7 @@ pub(super) fn merge_run(first: cli::Run, then: cli::Run) -> cli::Run {
         metrics: first.metrics.or(then.metrics),
         web: first.web.or(then.web),
         config: first.config.or(then.config),
+        check: first.check || then.check,
         verbose: first.verbose.max(then.verbose),
     }
 }
@@ -108,6 +115,7 @@ pub(super) fn merge_relay(first: cli::Relay, then: cli::Relay) -> cli::Relay {
         metrics: first.metrics.or(then.metrics),
         web: first.web.or(then.web),
         config: first.config.or(then.config),
+        check: first.check || then.check,
         verbose: first.verbose.max(then.verbose),
     }
 }

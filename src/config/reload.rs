@@ -136,7 +136,8 @@ differences!(
     identity_out: "identity-out", secret_key_seed: "secret-key-seed", state_dir: "state-dir", publish: "publish",
     no_stdin: "no-stdin", json: "json", plain: "plain", tcp_only: "tcp-only", disable_udp: "disable-udp",
     udp_port: "udp-port", quic_only: "quic-only", no_ipv6: "no-ipv6", no_mdns: "no-mdns", no_portmap: "no-portmap",
-    control: "control", log_format: "log-format", metrics: "metrics", web: "web", config: "config", verbose: "verbose",
+    control: "control", log_format: "log-format", metrics: "metrics", web: "web",
+    config: "config", check: "check", verbose: "verbose",
 );
 
 differences!(
@@ -146,7 +147,8 @@ differences!(
     secret_key_seed: "secret-key-seed", state_dir: "state-dir", no_stdin: "no-stdin", json: "json", ipv6: "ipv6",
     no_ipv6: "no-ipv6", no_mdns: "no-mdns", no_portmap: "no-portmap", max_reservations: "max-reservations",
     max_circuits: "max-circuits", max_circuits_per_peer: "max-circuits-per-peer", circuit_minutes: "circuit-minutes",
-    circuit_mib: "circuit-mib", control: "control", log_format: "log-format", metrics: "metrics", web: "web", config: "config", verbose: "verbose",
+    circuit_mib: "circuit-mib", control: "control", log_format: "log-format", metrics: "metrics", web: "web",
+    config: "config", check: "check", verbose: "verbose",
 );
 
 #[cfg(test)]

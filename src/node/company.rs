@@ -68,7 +68,7 @@ impl Company {
     /// With what an earlier run wrote down.
     pub(super) fn new(config: &Config, me: PeerId, now: Instant) -> Self {
         let mut book = Book::new(me);
-        let saved = config.peers_file.as_deref().filter(|_| !config.no_discovery);
+        let saved = config.kept.as_ref().filter(|_| !config.no_discovery).map(|kept| kept.peers.as_path());
         let contents = saved.map(file::load).transpose().unwrap_or_else(|e| {
             log::warn!("the address book cannot be read, so this node starts without: {e}");
             None

@@ -280,6 +280,7 @@ impl Node {
             Body::Text(text) if self.plain => text.as_bytes().to_vec(),
             _ => {
                 let time = self.clock.tick(SystemTime::now());
+                self.keep_time();
                 envelope::seal(&self.key, room, &self.nick, time, body).map_err(PublishError::SigningError)?
             }
         };
@@ -363,6 +364,7 @@ impl Node {
         match verdict {
             Verdict::Fresh => {
                 self.clock.follow(envelope.time, wall);
+                self.keep_time();
                 // Our clock was far behind: others took what we said for old. Say it again.
                 if self.clock.now(wall).back(limits::STALE_AFTER) > before {
                     for room in self.rooms.values_mut() {

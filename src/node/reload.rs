@@ -1,6 +1,6 @@
 //! The configuration file, read again: what a running node can take over it takes over, and it names the rest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use smol::future;
@@ -111,6 +111,10 @@ impl Node {
         #[cfg(feature = "relay-server")]
         self.swarm.behaviour_mut().set_relay_limits(&new);
         self.reloads.now = new;
+        // Perhaps it is read again because the clock was set, or the network is another one: others shall know.
+        for room in self.rooms.values_mut() {
+            room.announcer.answer(now, Duration::ZERO);
+        }
         Ok(changes)
     }
 

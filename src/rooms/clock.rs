@@ -2,7 +2,12 @@
 //!
 //! A router without a clock chip boots in 1970. Ordering messages by its wall clock alone would put all it
 //! says before everything that was said; so each message carries a [`Timestamp`], and a node that hears a
-//! later one continues from there. (Kulkarni et al., "Logical Physical Clocks", 2014.)
+//! later one continues from there. (Kulkarni et al., "Logical Physical Clocks", 2014.) And what it may have given out
+//! before the machine lost its clock again is kept in a file: [`Reserve`].
+
+mod reserve;
+
+pub use self::reserve::{Reserve, load, save};
 
 use std::{
     fmt,
@@ -27,6 +32,10 @@ pub struct Clock {
 /// No wall clock of a machine that runs this program can be before this (2025-01-01), so one that is has
 /// not been set since boot.
 const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
+
+/// Nor after this (2100-01-01). Whoever says so is not followed, even by one who knows no better: it would never come
+/// back from there.
+const LAST_PLAUSIBLE_MS: u64 = 4_102_444_800_000;
 
 impl Timestamp {
     /// From its 64 bits on the wire.
@@ -77,6 +86,22 @@ impl Clock {
         Self { latest: Timestamp::from_ms(ms(wall)), neighbours: None }
     }
 
+    /// Goes on from there, if that is later: an earlier life of this node may have been there.
+    pub fn begin_at(&mut self, time: Timestamp) {
+        self.latest = self.latest.max(time);
+    }
+
+    /// Goes by the wall clock again. Whoever calls it is sure that all later times were wrong: peers take what comes
+    /// then for another life of this node.
+    pub fn go_back(&mut self, wall: SystemTime) {
+        self.latest = Timestamp::from_ms(ms(wall));
+    }
+
+    /// The latest timestamp given out or followed.
+    pub fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
     /// The next timestamp: later than all before it, and not behind `wall`.
     pub fn tick(&mut self, wall: SystemTime) -> Timestamp {
         let wall = Timestamp::from_ms(ms(wall));
@@ -107,11 +132,12 @@ impl Clock {
     }
 
     /// Follows the clock of another node, unless it is further ahead of a plausible wall clock than
-    /// [`limits::CLOCK_AHEAD`]: one machine with a wrong clock shall not carry a room into the next century.
+    /// [`limits::CLOCK_AHEAD`]: one machine with a wrong clock shall not carry a room into the next century, nor one
+    /// whose clock was never set.
     pub fn follow(&mut self, other: Timestamp, wall: SystemTime) {
         let wall = ms(wall);
         let far = wall.saturating_add(limits::CLOCK_AHEAD.as_millis() as u64);
-        if wall < PLAUSIBLE_MS || other.ms() <= far {
+        if other.ms() <= if wall < PLAUSIBLE_MS { LAST_PLAUSIBLE_MS } else { far } {
             self.latest = self.latest.max(other);
         }
     }
@@ -176,9 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_never_set_is_not_dragged_to_the_end_of_time() {
+        let mut clock = Clock::new(at(1_000));
+        clock.follow(Timestamp::from_bits(u64::MAX), at(1_000));
+        clock.follow(Timestamp::from_ms(LAST_PLAUSIBLE_MS + 1), at(1_000));
+        assert_eq!(clock.tick(at(2_000)).ms(), 2_000);
+    }
+
+    #[test]
     fn the_last_timestamp_does_not_overflow() {
         let mut clock = Clock::new(at(0));
-        clock.follow(Timestamp::from_bits(u64::MAX), at(0));
+        clock.begin_at(Timestamp::from_bits(u64::MAX));
         assert_eq!(clock.tick(at(0)), Timestamp::from_bits(u64::MAX));
     }
 }

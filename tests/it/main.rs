@@ -16,6 +16,7 @@ mod metrics;
 mod net;
 #[cfg(feature = "quic")]
 mod quic;
+mod reboot;
 mod recall;
 mod repl;
 mod tidy;

@@ -146,8 +146,13 @@ pub(crate) struct Program {
 impl Program {
     /// Starts a command with pipes for its input and output.
     pub(crate) fn start(name: &str, dir: &Dir, args: &[&str]) -> Self {
+        Self::start_with(name, dir, args, &[])
+    }
+
+    /// The same with something more in its environment.
+    fn start_with(name: &str, dir: &Dir, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = warren(dir);
-        command.args(quiet(args)).stdin(Stdio::piped());
+        command.args(quiet(args)).envs(env.iter().copied()).stdin(Stdio::piped());
         Self::spawn(name, command, dir)
     }
 
@@ -371,9 +376,14 @@ impl Node {
 
     /// A node with exactly these words behind `--json`, in a directory that others may share.
     pub(crate) fn start_in(dir: Arc<Dir>, name: &str, words: &[&str]) -> Self {
+        Self::start_with(dir, name, words, &[])
+    }
+
+    /// The same with something more in its environment.
+    pub(crate) fn start_with(dir: Arc<Dir>, name: &str, words: &[&str], env: &[(&str, &str)]) -> Self {
         let (command, options) = words.split_first().expect("a subcommand");
         let words = [&[command, "--json", "-v"], options].concat();
-        let program = Program::start(name, &dir, &words);
+        let program = Program::start_with(name, &dir, &words, env);
         let (peer, addr) = (String::new(), String::new());
         let mut node = Self { program, peer, addr, kept: VecDeque::new(), asked: 0, _dir: dir };
         node.peer = node.event("started").text("peerId").into();

@@ -195,6 +195,7 @@ fn a_wrong_line_of_a_file_is_named_by_its_number() {
         ("# fine\nroom a\nfrobnicate 5\n", &["line 3", "frobnicate"][..]),
         ("room a\n\nroom\n", &["line 3", "room"]),
         ("config other\n", &["line 1", "config"]),
+        ("check\n", &["line 1", "check"]),
         ("--config other\n", &["line 1", "config"]),
         ("nick a\nhelp\n", &["line 2", "help"]),
         ("json yes\n", &["line 1", "yes"]),
@@ -214,6 +215,19 @@ fn a_wrong_line_of_a_file_is_named_by_its_number() {
     is_one_line(&finish(&dir, &["run", "--config", &file]), 2, &["bytes"], &[&file, "UTF-8"]);
     let file = dir.file("long.conf", vec![b'#'; limits::CONFIG_FILE_BYTES as usize + 1], 0o600);
     is_one_line(&finish(&dir, &["run", "--config", &file]), 2, &["long"], &[&file, "bytes"]);
+}
+
+#[test]
+fn a_configuration_can_be_looked_at_without_a_node() {
+    let dir = Dir::new();
+    let good = dir.file("good.conf", "room a\nlisten /ip4/127.0.0.1/tcp/0\n", 0o600);
+    let bad = dir.file("bad.conf", "room a\nlisten nowhere\n", 0o600);
+    for command in ["run", "relay"] {
+        let ended = finish(&dir, &[command, "--config", &good, "--check"]);
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));
+        is_one_line(&finish(&dir, &[command, "--config", &bad, "--check"]), 2, &[command], &[&bad, "line 2"]);
+    }
+    assert!(!std::path::Path::new(&dir.path("state")).exists(), "nothing is made");
 }
 
 #[test]
