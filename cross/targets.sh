@@ -63,3 +63,9 @@ features_of() {
 artifact() { printf '%s/%s/%s/warren' "$OUT" "$1" "$2"; }
 
 need() { command -v "$1" >/dev/null || fail "'$1' is missing: $2"; }
+
+# The version in Cargo.toml.
+package_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | head -n1; }
+
+# The time that everything in a package has, in seconds since 1970.
+source_date() { echo "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct)}"; }
