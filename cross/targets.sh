@@ -69,3 +69,9 @@ package_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | he
 
 # The time that everything in a package has, in seconds since 1970.
 source_date() { echo "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct)}"; }
+
+# What file $1 weighs as xz -9e packs it.
+packed() { xz -9e --stdout -- "$1" | wc -c; }
+
+# 1234567 becomes 1,234,567 whatever the locale.
+grouped() { sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta' <<<"$1"; }
