@@ -4,13 +4,13 @@ mod ctl;
 
 pub use self::ctl::{Ctl, Listen as CtlListen, Order, Send as CtlSend};
 
-use argh::{EarlyExit, FromArgs};
+use argh::{ArgsInfo, EarlyExit, FromArgs};
 
 /// Rooms between machines behind home routers, without a server.
 ///
 /// First chat:  warren run --room demo           (prints addresses)
 /// and then:    warren run --room demo --bootstrap ADDRESS
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(help_triggers("-h", "--help", "help"))]
 pub struct Warren {
     /// print the version and exit
@@ -22,7 +22,7 @@ pub struct Warren {
 }
 
 /// What warren can do.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand)]
 pub enum Subcommand {
     Run(Run),
@@ -33,7 +33,7 @@ pub enum Subcommand {
 }
 
 /// Join rooms and talk: lines you type go to the room, /help lists commands.
-#[derive(FromArgs, Clone, Debug, Default, PartialEq)]
+#[derive(ArgsInfo, FromArgs, Clone, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
 pub struct Run {
     /// room to join; may be repeated, the first is where you talk (default: lobby)
@@ -169,7 +169,7 @@ pub struct Run {
 }
 
 /// Tell what situation this machine is in: addresses, NAT, router, and whom that lets it reach directly.
-#[derive(FromArgs, Clone, Debug, Default)]
+#[derive(ArgsInfo, FromArgs, Clone, Debug, Default)]
 #[argh(subcommand, name = "nat", help_triggers("-h", "--help", "help"))]
 pub struct Nat {
     /// host or host:port to ask by STUN how this machine is seen from outside; may be repeated
@@ -195,7 +195,7 @@ pub struct Nat {
 
 /// Be a fixed point for others, at a port that they can reach: they meet here, learn how they are seen from outside
 /// (STUN), and are reached through here (circuit relay v2) until there is a direct connection.
-#[derive(FromArgs, Clone, Debug, Default, PartialEq)]
+#[derive(ArgsInfo, FromArgs, Clone, Debug, Default, PartialEq)]
 #[argh(subcommand, name = "relay", help_triggers("-h", "--help", "help"))]
 pub struct Relay {
     /// port to accept connections at, on all interfaces (default: 4001)
@@ -326,7 +326,7 @@ pub struct Relay {
 }
 
 /// Show the peer ID and public key of an identity, or make one.
-#[derive(FromArgs, Debug, Default)]
+#[derive(ArgsInfo, FromArgs, Debug, Default)]
 #[argh(subcommand, name = "id", help_triggers("-h", "--help", "help"))]
 pub struct Id {
     /// key file; made if there is none (default: identity.key in the state directory)

@@ -1,9 +1,9 @@
 //! The words of `warren ctl`.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 /// Ask a running node, or steer it, through its control socket.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "ctl", help_triggers("-h", "--help", "help"))]
 pub struct Ctl {
     /// the node's socket (default: $WARREN_CONTROL, or the first there is of control in $RUNTIME_DIRECTORY,
@@ -20,7 +20,7 @@ pub struct Ctl {
 }
 
 /// What to ask of the node.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand)]
 pub enum Order {
     Status(Status),
@@ -39,22 +39,22 @@ pub enum Order {
 }
 
 /// Who the node is, where it listens, and what it has counted.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "status", help_triggers("-h", "--help"))]
 pub struct Status {}
 
 /// Who is connected.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "peers", help_triggers("-h", "--help"))]
 pub struct Peers {}
 
 /// The rooms and who is there.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "rooms", help_triggers("-h", "--help"))]
 pub struct Rooms {}
 
 /// Say something: the words given, or else each line of standard input that is not empty, one after the other.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "send", help_triggers("-h", "--help"))]
 pub struct Send {
     /// room to say it in (default: the node's first one)
@@ -68,7 +68,7 @@ pub struct Send {
 
 /// Print what is said, a line a message, until interrupted or the node ends. At a terminal with names, otherwise the
 /// texts alone.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "listen", help_triggers("-h", "--help"))]
 pub struct Listen {
     /// room to listen in; may be repeated (default: all that the node is in)
@@ -81,7 +81,7 @@ pub struct Listen {
 }
 
 /// Join a room.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "join", help_triggers("-h", "--help"))]
 pub struct Join {
     /// its name
@@ -90,7 +90,7 @@ pub struct Join {
 }
 
 /// Leave a room.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "leave", help_triggers("-h", "--help"))]
 pub struct Leave {
     /// its name
@@ -99,7 +99,7 @@ pub struct Leave {
 }
 
 /// Dial an address, once.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "connect", help_triggers("-h", "--help"))]
 pub struct Connect {
     /// multiaddr of a peer
@@ -108,7 +108,7 @@ pub struct Connect {
 }
 
 /// Close all connections to a peer.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "disconnect", help_triggers("-h", "--help"))]
 pub struct Disconnect {
     /// its peer ID
@@ -117,7 +117,7 @@ pub struct Disconnect {
 }
 
 /// Take another nickname.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "nick", help_triggers("-h", "--help"))]
 pub struct Nick {
     /// the name that others shall see
@@ -126,16 +126,16 @@ pub struct Nick {
 }
 
 /// What the node knows of the NAT that it is behind, and of who can dial it.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "nat", help_triggers("-h", "--help"))]
 pub struct NatNow {}
 
 /// Read the configuration file again, as SIGHUP does.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "reload", help_triggers("-h", "--help"))]
 pub struct Reload {}
 
 /// End the node.
-#[derive(FromArgs, Debug)]
+#[derive(ArgsInfo, FromArgs, Debug)]
 #[argh(subcommand, name = "quit", help_triggers("-h", "--help"))]
 pub struct Quit {}
