@@ -20,6 +20,7 @@ mod relay_siege;
 mod rooms;
 mod scratch;
 mod story;
+mod study;
 mod table;
 mod tally;
 mod transport;
@@ -48,6 +49,7 @@ enum Command {
     RelayLoad(relay_load::Args),
     RelaySiege(relay_siege::Args),
     Rooms(rooms::Args),
+    Study(study::Args),
     Transport(transport::Args),
 }
 
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::RelayLoad(args) => relay_load::run(args),
         Command::RelaySiege(args) => relay_siege::run(args),
         Command::Rooms(args) => rooms::run(args),
+        Command::Study(args) => study::run(args),
         Command::Transport(args) => transport::run(args),
     };
     match done {
