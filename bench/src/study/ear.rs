@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::plan;
+use super::verify::precede;
 use crate::node::{Handled, Tap};
 
 /// The phase of which every message counts.
@@ -69,9 +70,13 @@ struct Output<'a> {
 impl Ear {
     /// Takes in everything but answers to numbered commands and what tells where the node is.
     pub(super) fn tap(&self) -> Tap {
-        let ear = self.clone();
+        let (ear, mut is_first) = (self.clone(), true);
         Box::new(move |line| {
             let at = Instant::now();
+            if std::mem::take(&mut is_first) {
+                // The reading thread's.
+                precede();
+            }
             match serde_json::from_slice::<Output<'_>>(line) {
                 Ok(output) => ear.account().take(&output, line, at),
                 Err(_) => Handled::No,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::ear::Ear;
+use super::verify::precede;
 
 const TOPIC: &str = "study";
 
@@ -47,6 +48,7 @@ impl Client {
         );
         stream.set_read_timeout(None)?;
         std::thread::spawn(move || {
+            precede();
             while let Ok((kind, body)) = read(&mut input) {
                 if kind == PUBLISH
                     && let Some(text) = payload(&body)
