@@ -56,8 +56,10 @@ pub(super) struct Figures {
     /// Shares of connections with other nodes.
     pub(super) quic: f64,
     pub(super) direct: f64,
-    /// Share of the machine's CPU time that was used, and what of it this process and its link took. Unit: cores.
+    /// Share of the machine's CPU time that was used, and what of it was not the cell's: cores that others had.
     pub(super) busy: f64,
+    pub(super) others: f64,
+    /// Cores that this process took, and its link in it.
     pub(super) own_cores: f64,
     pub(super) link_cores: f64,
     pub(super) link_late_ms: f64,
@@ -148,6 +150,12 @@ impl Figures {
             peers().filter(|peer| wanted(peer)).count() as f64 / peers().count() as f64
         };
         let rtts: Vec<f64> = peers().filter_map(|peer| peer.rtt_ms).collect();
+        // Who has started anew in between has begun at nothing.
+        let cpu_s = spent(&|n| {
+            let (after, before) = (record.after[n].usage.cpu, record.before[n].usage.cpu);
+            after.checked_sub(before).unwrap_or(after).as_secs_f64()
+        });
+        let cores = std::thread::available_parallelism().map_or(f64::NAN, |cores| usize::from(cores) as f64);
         let line = record.line.as_ref();
         let link = |of: &dyn Fn(&crate::lab::weather::Account) -> f64| line.map_or(f64::NAN, of);
         Figures {
@@ -167,11 +175,7 @@ impl Figures {
             duplicates: duplicates(record),
             ip_bytes: spent(&|n| record.after[n].traffic.since(record.before[n].traffic).ip_bytes() as f64),
             packets: spent(&|n| record.after[n].traffic.since(record.before[n].traffic).packets as f64),
-            // Who has started anew in between has begun at nothing.
-            cpu_s: spent(&|n| {
-                let (after, before) = (record.after[n].usage.cpu, record.before[n].usage.cpu);
-                after.checked_sub(before).unwrap_or(after).as_secs_f64()
-            }),
+            cpu_s,
             rss_mb: mean(&|n| record.after[n].usage.rss_kb as f64 / 1000.0),
             anonymous_mb: mean(&|n| record.after[n].usage.anonymous_kb as f64 / 1000.0),
             processes: alive.len(),
@@ -185,6 +189,7 @@ impl Figures {
             quic: share(&|peer| Carrier::Quic.carries(&peer.addr)),
             direct: share(&|peer| peer.is_direct),
             busy: record.busy,
+            others: (record.busy * cores - (cpu_s + record.own_cpu) / record.seconds).max(0.0),
             own_cores: record.own_cpu / record.seconds,
             link_cores: link(&|line| line.cpu.as_secs_f64() / record.seconds),
             link_late_ms: link(&|line| line.late(0.99).as_secs_f64() * 1000.0),
@@ -252,6 +257,7 @@ impl Figures {
             ("quic_share", number(self.quic, 3)),
             ("direct_share", number(self.direct, 3)),
             ("busy", number(self.busy, 3)),
+            ("others_cores", number(self.others, 3)),
             ("bench_cores", number(self.own_cores, 3)),
             ("link_cores", number(self.link_cores, 3)),
             ("link_late_p99_ms", number(self.link_late_ms, 2)),

@@ -97,16 +97,22 @@ fn conditions(text: &mut String, setting: &Setting, cells: &[&Figures]) -> std::
         )?;
     }
     let busy: Vec<f64> = cells.iter().map(|cell| 100.0 * cell.busy).collect();
+    let others: Vec<f64> = cells.iter().map(|cell| cell.others).collect();
     let (least, most) = range(&busy);
-    write!(text, "The machine was {least:.0} to {most:.0} % busy while cells were measured. ")?;
+    write!(
+        text,
+        "The machine was {least:.0} to {most:.0} % busy while cells were measured; programs that are no part of the study, \
+         and the kernel on nobody's account, took {:.2} cores at the median. ",
+        median(&others)
+    )?;
     let full: Vec<String> =
         cells.iter().filter(|cell| cell.busy > 0.95).map(|cell| cell.cell.to_string()).collect();
     match full.is_empty() {
         true => writeln!(text, "No cell was short of CPU time.\n"),
         false => writeln!(
             text,
-            "Where it was more than 95 %, processes waited for each other, and latencies tell of the machine as much as \
-             of the programs: {}.\n",
+            "Where it was more than 95 %, processes waited for a core, and latencies tell of the machine as much as of the \
+             programs: {}.\n",
             full.join(", ")
         ),
     }
@@ -154,6 +160,7 @@ fn costs(text: &mut String, cells: &[&Figures]) -> std::fmt::Result {
         "anonymous MB",
         "processes",
         "machine busy, %",
+        "others, cores",
         "bench, cores",
         "of it the link",
         "link late p99, ms",
@@ -168,6 +175,7 @@ fn costs(text: &mut String, cells: &[&Figures]) -> std::fmt::Result {
             number(cell.anonymous_mb, 1),
             cell.processes.to_string(),
             number(100.0 * cell.busy, 0),
+            number(cell.others, 2),
             number(cell.own_cores, 2),
             number(cell.link_cores, 2),
             number(cell.link_late_ms, 1),

@@ -18,6 +18,9 @@ const STRANGERS: Duration = Duration::from_secs(60);
 /// What has not arrived so long after it was said does not arrive.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// Nodes that take what they shall say so much later do not keep up with it.
+const BEHIND: Duration = Duration::from_secs(5);
+
 /// Between two looks at what has arrived.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -130,6 +133,16 @@ impl Trial<'_> {
             }
         }
         let accounts: Vec<Account> = world.ears.iter().map(|ear| ear.account().clone()).collect();
+        let mut troubles = troubles(&accounts, &samples, absent.is_empty());
+        if heard_all.is_none() {
+            troubles.push(format!("not everybody had heard everybody within {} s", STRANGERS.as_secs()));
+        }
+        let turns: usize = sent.iter().map(Vec::len).sum();
+        if turns < lines.len() {
+            let left = lines.len() - turns;
+            troubles
+                .push(format!("{left} of {} messages were left out: the nodes did not keep up", lines.len()));
+        }
         Ok(Record {
             cell: self.cell,
             start,
@@ -137,7 +150,7 @@ impl Trial<'_> {
             measured_from,
             seconds,
             sent,
-            troubles: troubles(&accounts, &samples, absent.is_empty()),
+            troubles,
             accounts,
             before,
             after,
@@ -162,7 +175,7 @@ impl Trial<'_> {
         let begin = Instant::now();
         let lines = self.work.lines(STRANGERS + self.times.settle + Duration::from_secs(5));
         for line in &lines {
-            while Instant::now() < begin + line.at {
+            loop {
                 if heard_all.is_none() && self.has_everybody_heard(world) {
                     let accounts =
                         world.ears.iter().flat_map(|ear| ear.account().first.values().max().copied());
@@ -171,7 +184,11 @@ impl Trial<'_> {
                     end = Instant::now() + self.times.settle;
                     self.progress.say(&format!("{}: all have heard all", self.cell));
                 }
-                std::thread::sleep(LOOK.min((begin + line.at).saturating_duration_since(Instant::now())));
+                let left = (begin + line.at).saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::sleep(LOOK.min(left));
             }
             if Instant::now() > end {
                 break;
@@ -230,6 +247,9 @@ impl Trial<'_> {
             }
             std::thread::sleep((start + line.at).saturating_duration_since(Instant::now()));
             let now = Instant::now();
+            if now > start + line.at + BEHIND {
+                break;
+            }
             let said = world.say(line.author.into(), &self.work.text(MEASURED, line))?;
             sent[usize::from(line.author)].push(said.then_some(now));
             self.progress.measured(&self.cell, line.at.as_secs_f64() / self.times.measure.as_secs_f64());
