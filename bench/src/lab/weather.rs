@@ -329,7 +329,9 @@ mod tests {
         let mut fates = Fates::new(weather(7));
         let among: Vec<_> = (0..500_u32)
             .map(|n| {
-                (0..n % 3).for_each(|_| drop(fates.next(&packet(2, 1))));
+                for _ in 0..n % 3 {
+                    fates.next(&packet(2, 1));
+                }
                 fates.next(&packet(1, 2))
             })
             .collect();

@@ -54,8 +54,7 @@ pub(super) struct Record {
     /// When the measurement began, and how long CPU time and traffic were counted.
     pub(super) measured_from: Instant,
     pub(super) seconds: f64,
-    /// When each measured message was written to its author, by author and number; `None` if the author was away.
-    pub(super) sent: Vec<Vec<Option<Instant>>>,
+    pub(super) sent: Sent,
     pub(super) accounts: Vec<Account>,
     pub(super) before: Vec<Load>,
     pub(super) after: Vec<Load>,
@@ -93,6 +92,9 @@ pub(super) fn run(
     }
     done.with_context(|| format!("{cell}"))
 }
+
+/// When each message was written to its author, by author and number; `None` if the author was away.
+pub(super) type Sent = Vec<Vec<Option<Instant>>>;
 
 struct Trial<'a> {
     cell: Cell,
@@ -208,7 +210,7 @@ impl Trial<'_> {
         world: &mut World,
         lines: &[Line],
         start: Instant,
-    ) -> Result<(Vec<Vec<Option<Instant>>>, Samples, Vec<usize>)> {
+    ) -> Result<(Sent, Samples, Vec<usize>)> {
         let (spots, over) = (world.spots(), AtomicBool::new(false));
         let scrapes = matches!(self.cell.subject, Subject::Warren(_));
         let every = self.times.scrape;
@@ -222,12 +224,7 @@ impl Trial<'_> {
         })
     }
 
-    fn talk(
-        &self,
-        world: &mut World,
-        lines: &[Line],
-        start: Instant,
-    ) -> Result<(Vec<Vec<Option<Instant>>>, Vec<usize>)> {
+    fn talk(&self, world: &mut World, lines: &[Line], start: Instant) -> Result<(Sent, Vec<usize>)> {
         let mut sent = vec![Vec::new(); self.nodes()];
         let absences = match self.times.churn > 0.0 {
             true => self.work.absences(self.times.churn, self.times.measure),
