@@ -176,9 +176,10 @@ struct Setting {
     seen: Option<[Seen; 2]>,
     /// The kernel impairs, rather than the router's thread.
     is_kernel: bool,
-    /// What the machine had to do when it began, and what was left out and why.
+    /// What the machine had to do when it began.
     load: String,
-    skipped: Vec<String>,
+    /// What was left out or made smaller, and why.
+    remarks: Vec<String>,
     start: Instant,
 }
 
@@ -190,7 +191,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let mut setting = args.setting(work);
-    let cells = args.cells(&mut setting.skipped);
+    let cells = args.cells(&mut setting.remarks);
     let programs = args.programs(&cells)?;
     files::prepare(&args.out)?;
     let with_homes = cells.iter().any(|cell| cell.nat);
@@ -249,12 +250,21 @@ impl Args {
         let times = Times { settle, measure, scrape, churn: self.churn.0 };
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+        let mut remarks = Vec::new();
+        if self.rate.is_none() && work.rate < 1.0 {
+            remarks.push(format!(
+                "each node says {} messages a second instead of one, as half of this machine's cores can carry no more \
+                 at {:.1} ms of CPU time a delivery; `--rate 1` asks for it all the same",
+                work.rate,
+                1000.0 * DELIVERY_COST
+            ));
+        }
         let start = Instant::now();
-        Setting { work, weather, times, seen: None, is_kernel: false, load, skipped: Vec::new(), start }
+        Setting { work, weather, times, seen: None, is_kernel: false, load, remarks, start }
     }
 
-    /// What is to be measured. What cannot be is named in `skipped`.
-    fn cells(&self, skipped: &mut Vec<String>) -> Vec<Cell> {
+    /// What is to be measured. What cannot be is named in `remarks`.
+    fn cells(&self, remarks: &mut Vec<String>) -> Vec<Cell> {
         let nat = self.topology == Topology::Nat;
         let transports = match self.transport {
             Transports::One(transport) => vec![transport],
@@ -271,8 +281,9 @@ impl Args {
             subjects.extend(carriers.iter().map(|carrier| Subject::Reference(*carrier)));
             match mosquitto() {
                 Some(_) => subjects.push(Subject::Broker),
-                None => skipped
-                    .push("mosquitto is not installed (Debian has it in the package mosquitto)".to_owned()),
+                None => remarks.push(
+                    "skipped: mosquitto is not installed (Debian has it in the package mosquitto)".to_owned(),
+                ),
             }
         }
         let ways: &[bool] = if self.impaired_only || self.soak.is_some() { &[true] } else { &[false, true] };
@@ -283,7 +294,7 @@ impl Args {
                 None => {
                     cells.push(Cell { subject: Subject::Warren(Transport::Both), impaired: true, nat: true })
                 }
-                Some(obstacle) => skipped.push(obstacle),
+                Some(obstacle) => remarks.push(format!("skipped: {obstacle}")),
             }
         }
         cells

@@ -203,8 +203,11 @@ fn beside(text: &mut String, cells: &[&Figures]) -> std::fmt::Result {
         text,
         "## Beside upstream on tokio\n\nwarren divided by upstream; aims: CPU at most {CPU}, RSS at most {RSS}.\n"
     )?;
-    writeln!(text, "| cell | CPU | RSS | anonymous RSS | p50 | p95 | p99 | IP bytes per delivery | aims |")?;
-    writeln!(text, "|---|---|---|---|---|---|---|---|---|")?;
+    writeln!(
+        text,
+        "| cell | CPU | RSS | anonymous RSS | p50 | p95 | p99 | IP bytes per delivery | connections a node | aims |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|---|---|---|")?;
     for (ours, theirs) in pairs {
         let (cpu, rss) = (ours.cpu_s / theirs.cpu_s, ours.rss_mb / theirs.rss_mb);
         let verdict = |what: &str, ratio: f64, aim: f64| {
@@ -213,13 +216,15 @@ fn beside(text: &mut String, cells: &[&Figures]) -> std::fmt::Result {
         let ratio = |of: &dyn Fn(&Figures) -> f64| number(of(ours) / of(theirs), 2);
         writeln!(
             text,
-            "| {} | {cpu:.2} | {rss:.2} | {} | {} | {} | {} | {} | {}, {} |",
+            "| {} | {cpu:.2} | {rss:.2} | {} | {} | {} | {} | {} | {:.1} beside {:.1} | {}, {} |",
             ours.cell,
             ratio(&|cell| cell.anonymous_mb),
             ratio(&|cell| cell.percentile(0.5)),
             ratio(&|cell| cell.percentile(0.95)),
             ratio(&|cell| cell.percentile(0.99)),
             ratio(&|cell| cell.bytes_per_delivery()),
+            ours.connections,
+            theirs.connections,
             verdict("CPU", cpu, CPU),
             verdict("RSS", rss, RSS),
         )?;
@@ -358,7 +363,7 @@ fn growth(text: &mut String, done: &[Done]) -> std::fmt::Result {
 }
 
 fn left_out(text: &mut String, setting: &Setting, done: &[Done]) -> std::fmt::Result {
-    let mut lines: Vec<String> = setting.skipped.iter().map(|why| format!("skipped: {why}")).collect();
+    let mut lines: Vec<String> = setting.remarks.clone();
     for Done { record, figures } in done {
         lines.extend(record.troubles.iter().map(|trouble| format!("{}: {trouble}", figures.cell)));
         if !record.absent.is_empty() {

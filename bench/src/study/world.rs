@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -320,7 +321,7 @@ impl World {
         );
         std::fs::write(&config, lines).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = self.lab.command(host, program);
-        let command = command.arg("-c").arg(&config).stdin(std::process::Stdio::null());
+        let command = command.arg("-c").arg(&config).stdin(Stdio::null()).stderr(Stdio::null());
         self.broker = Some(command.spawn().context("cannot start mosquitto")?);
         let addr = SocketAddr::from((ip, PORT));
         let deadline = Instant::now() + PROMPTLY;
