@@ -5,7 +5,7 @@
 //!   room "pair"      a: port-restricted   b: port-restricted                    punched, and nobody else to help
 //!   room "relayed"   a: symmetric-random  b: symmetric-random                   through one of the relays for ever
 //!                               │
-//!                         the Internet            30 ms each way, through a TUN device (lab/slow.rs)
+//!                         the Internet            30 ms each way, through a TUN device (lab/weather.rs)
 //!                        │            │
 //!                     relay 1      relay 2        known to all members by address
 //! ```

@@ -23,7 +23,7 @@ mod conntrack;
 pub(crate) mod home;
 pub(crate) mod kind;
 pub(crate) mod reflector;
-mod slow;
+pub(crate) mod weather;
 
 use std::fs::File;
 use std::io::Write;
@@ -37,6 +37,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
+
+use self::weather::{Sky, Weather};
 
 /// How long the kernel may take for what it does at once: a cable that comes up.
 const PROMPTLY: Duration = Duration::from_secs(5);
@@ -300,15 +302,7 @@ impl Lab {
 
     /// What `make` makes while its thread is on `host`: sockets stay there, whoever uses them.
     pub(crate) fn on<T: Send>(&self, host: &Host, make: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let space = Path::new("/run/netns").join(&host.space);
-        let inside = || {
-            let space = File::open(&space).with_context(|| format!("no {}", space.display()))?;
-            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(space.as_fd(), kind)?;
-            make()
-        };
-        // A thread of its own, since one that has moved would stay there.
-        std::thread::scope(|scope| scope.spawn(inside).join()).map_err(|_| anyhow!("a thread panicked"))?
+        host.on(make)
     }
 
     /// Takes down a host whose programs have ended, with its cables.
@@ -323,12 +317,26 @@ impl Lab {
         link.and_then(|link| link["stats64"]["tx"]["packets"].as_u64()).context("an interface is gone")
     }
 
-    /// Packets through the Internet take `delay` from here on, one way. See [`slow`].
+    /// Packets through the Internet take `delay` from here on, one way. See [`weather`].
     ///
     /// # Errors
     /// This machine has no TUN devices.
     pub(crate) fn slow_down(&self, delay: Duration) -> Result<()> {
-        slow::start(self, &self.hub(), delay)
+        self.sky(Weather { delay, ..Weather::default() })?;
+        self.detour(true)
+    }
+
+    /// Weather for the Internet, which comes with [`Lab::detour`]. Once in a lab.
+    ///
+    /// # Errors
+    /// This machine has no TUN devices.
+    pub(crate) fn sky(&self, weather: Weather) -> Result<Sky> {
+        Sky::new(self, &self.hub(), weather)
+    }
+
+    /// Whether what goes through the Internet has to do with its weather. It has not, to begin with.
+    pub(crate) fn detour(&self, on: bool) -> Result<()> {
+        weather::detour(self, &self.hub(), on)
     }
 
     /// A command that runs `program` on `host`. Its process is the program's: `ip` becomes it.
@@ -387,6 +395,21 @@ impl Drop for Lab {
     }
 }
 
+impl Host {
+    /// See [`Lab::on`].
+    pub(crate) fn on<T: Send>(&self, make: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let space = Path::new("/run/netns").join(&self.space);
+        let inside = || {
+            let space = File::open(&space).with_context(|| format!("no {}", space.display()))?;
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(space.as_fd(), kind)?;
+            make()
+        };
+        // A thread of its own, since one that has moved would stay there.
+        std::thread::scope(|scope| scope.spawn(inside).join()).map_err(|_| anyhow!("a thread panicked"))?
+    }
+}
+
 impl Cable {
     /// Pulls the plug. The host keeps its addresses and routes, as a real one does.
     pub(crate) fn cut(&self) -> Result<()> {
@@ -400,24 +423,31 @@ impl Cable {
         self.wait_until(true)
     }
 
-    /// Makes what the host sends late by `delay`, give or take `jitter`, and loses a share of it (0 to 1).
+    /// What the host sends meets this weather, by the kernel's own netem, whose lots no seed decides.
     ///
     /// # Errors
-    /// The kernel has no netem. `relay.rs` is a slow link in user space.
-    #[allow(dead_code, reason = "for the experiments that are to come")]
-    pub(crate) fn weather(&self, delay: Duration, jitter: Duration, loss: f64) -> Result<()> {
-        let netem = format!(
-            "qdisc replace dev {} root netem delay {}us {}us loss {}%",
-            self.interface,
-            delay.as_micros(),
-            jitter.as_micros(),
-            100.0 * loss
-        );
+    /// The kernel has no netem, as few have. [`Lab::sky`] does the same in user space.
+    pub(crate) fn weather(&self, weather: &Weather) -> Result<()> {
+        let Weather { delay, jitter, loss, .. } = weather;
+        let (delay, jitter, loss) = (delay.as_micros(), jitter.as_micros(), 100.0 * loss);
+        let spread = if jitter > 0 { " distribution normal" } else { "" };
+        self.tc(&format!(
+            "qdisc replace dev {} root netem limit 10000 delay {delay}us {jitter}us{spread} loss {loss}%",
+            self.interface
+        ))
+    }
+
+    /// The end of [`Cable::weather`].
+    pub(crate) fn calm(&self) -> Result<()> {
+        self.tc(&format!("qdisc del dev {} root", self.interface))
+    }
+
+    fn tc(&self, line: &str) -> Result<()> {
         let mut tc = Command::new("tc");
         let done =
-            tc.args(["-n", &self.host.space]).args(netem.split(' ')).output().context("cannot run tc")?;
+            tc.args(["-n", &self.host.space]).args(line.split(' ')).output().context("cannot run tc")?;
         let why = String::from_utf8_lossy(&done.stderr);
-        ensure!(done.status.success(), "this kernel makes no link slow (tc netem): {}", why.trim());
+        ensure!(done.status.success(), "tc {line}: {}", why.trim());
         Ok(())
     }
 

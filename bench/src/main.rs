@@ -22,6 +22,7 @@ mod rooms;
 mod scratch;
 mod sim;
 mod story;
+mod study;
 mod table;
 mod tally;
 mod transport;
@@ -52,6 +53,7 @@ enum Command {
     RelaySiege(relay_siege::Args),
     Rooms(rooms::Args),
     Sim(sim::Args),
+    Study(study::Args),
     Transport(transport::Args),
 }
 
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::RelaySiege(args) => relay_siege::run(args),
         Command::Rooms(args) => rooms::run(args),
         Command::Sim(args) => sim::run(args),
+        Command::Study(args) => study::run(args),
         Command::Transport(args) => transport::run(args),
     };
     match done {

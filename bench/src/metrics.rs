@@ -18,7 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use serde_json::json;
 
-use self::prometheus::{Prometheus, get, promtool};
+pub(crate) use self::prometheus::get;
+use self::prometheus::{Prometheus, promtool};
 use self::queries::Query;
 use crate::node::{Node, PROMPTLY};
 use crate::program::{self, Data, Profile};

@@ -4,7 +4,7 @@
 //!   node a ── gateway ──┐                  ┌── gateway ── node b
 //!   192.168.1.2         │                  │              192.168.1.2
 //!                  11.0.2.0/24        11.0.3.0/24
-//!                       └─── the Internet ─┘            30 ms each way, through a TUN device (lab/slow.rs)
+//!                       └─── the Internet ─┘            30 ms each way, through a TUN device (lab/weather.rs)
 //!                                 │
 //!                            11.0.1.0/24
 //!                               relay                   the only address that a and b know

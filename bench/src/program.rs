@@ -99,7 +99,7 @@ impl Carrier {
     }
 
     /// This port of an IPv4 address, 0 for a free one.
-    fn listen(self, ip: Ipv4Addr, port: u16) -> String {
+    pub(crate) fn listen(self, ip: Ipv4Addr, port: u16) -> String {
         match self {
             Carrier::Tcp => format!("/ip4/{ip}/tcp/{port}"),
             Carrier::Quic => format!("/ip4/{ip}/udp/{port}/quic-v1"),

@@ -36,7 +36,7 @@ pub(super) struct Recalls {
     control: Control,
     incoming: IncomingStreams,
     pub(super) recent: Recent,
-    /// Something may have been missed.
+    /// Something may have been missed that anybody may know.
     gap: Option<Gap>,
     /// Peers to ask.
     wishes: HashMap<PeerId, Wish>,
@@ -58,10 +58,11 @@ struct Gap {
     until: Instant,
 }
 
-/// When to ask a peer, and how often after that.
+/// When to ask a peer, how often after that, and for what was said since when.
 struct Wish {
     due: Instant,
     again: u8,
+    since: Instant,
 }
 
 /// What a task has come to.
@@ -108,8 +109,10 @@ impl Recalls {
         self.wishes.values().map(|wish| wish.due).min().filter(|_| has_place)
     }
 
-    fn wish(&mut self, peer: PeerId, due: Instant, again: u8) {
-        self.wishes.insert(peer, Wish { due, again });
+    fn wish(&mut self, peer: PeerId, due: Instant, again: u8, since: Instant) {
+        // What it was to be asked for anyway stays in.
+        let since = self.wishes.get(&peer).map_or(since, |wish| since.min(wish.since));
+        self.wishes.insert(peer, Wish { due, again, since });
     }
 
     fn forget(&mut self, peer: &PeerId) {
@@ -120,28 +123,30 @@ impl Recalls {
 }
 
 impl Node {
-    /// A connection to a peer is gone, and what was under way on it. `is_left`: there is another one to ask over.
+    /// A connection to a peer is gone, and what was under way on it. `is_left`: there is another one to ask over, and
+    /// nobody else needs to be asked. In a room that forms connections are doubled and closed all the time.
     pub(super) fn may_have_missed(&mut self, peer: PeerId, is_left: bool, now: Instant) {
         if !is_left {
             self.recalls.forget(&peer);
         }
         if self.rooms.values().any(|state| state.members.is_neighbour(&peer)) {
-            self.note_gap(now);
-            if is_left {
-                self.recalls.wish(peer, now, 1);
+            match is_left {
+                true => self.recalls.wish(peer, now, 1, dead_since(now)),
+                false => self.note_gap(now),
             }
         }
     }
 
     /// A neighbour is there, perhaps again: it may know what this node has missed.
     pub(super) fn ask_neighbour(&mut self, peer: PeerId, now: Instant) {
-        if self.recalls.gap.as_ref().is_some_and(|gap| now < gap.until) {
-            self.recalls.wish(peer, now, 1);
+        let open = self.recalls.gap.as_ref().filter(|gap| now < gap.until);
+        if let Some(since) = open.map(|gap| gap.since) {
+            self.recalls.wish(peer, now, 1, since);
         }
     }
 
     fn note_gap(&mut self, now: Instant) {
-        let begun = now.checked_sub(limits::DEAD_LINK).unwrap_or(now);
+        let begun = dead_since(now);
         let open = self.recalls.gap.as_ref().filter(|gap| now < gap.until);
         let since = open.map_or(begun, |gap| gap.since);
         self.recalls.gap = Some(Gap { since, until: now + limits::RECALL_AGE });
@@ -157,19 +162,16 @@ impl Node {
             let Some((peer, wish)) = self.recalls.wishes.iter_mut().find(|(_, wish)| wish.due <= now) else {
                 return;
             };
-            let peer = *peer;
+            let (peer, since) = (*peer, wish.since);
             match wish.again.checked_sub(1) {
-                Some(again) => *wish = Wish { due: now + limits::RECALL_AGAIN, again },
+                Some(again) => *wish = Wish { due: now + limits::RECALL_AGAIN, again, since },
                 None => drop(self.recalls.wishes.remove(&peer)),
             }
-            self.ask(peer, now);
+            self.ask(peer, since, now);
         }
     }
 
-    fn ask(&mut self, peer: PeerId, now: Instant) {
-        let Some(since) = self.recalls.gap.as_ref().filter(|gap| now < gap.until).map(|gap| gap.since) else {
-            return;
-        };
+    fn ask(&mut self, peer: PeerId, since: Instant, now: Instant) {
         self.recalls.asked.insert(peer, now);
         let shared = self.rooms.iter().filter(|(_, state)| state.members.is_neighbour(&peer));
         let requests = shared.map(|(room, state)| {
@@ -246,11 +248,11 @@ impl Node {
         }
         self.recalls.answered.insert(peer, now);
         self.tally.recalled(tally::Recall::Answered);
-        // It knows of a connection that died, and this node may not yet.
+        // It knows of a connection that died, and this node may not yet. Whoever else comes needs not be asked for that:
+        // they would take it for a loss of their own, and so on through the room.
         let last = self.recalls.asked.get(&peer);
         if last.is_none_or(|at| now >= *at + 2 * limits::RECALL_AGAIN) {
-            self.note_gap(now);
-            self.recalls.wish(peer, now, 0);
+            self.recalls.wish(peer, now, 0, dead_since(now));
         }
         let answer = recall::encode(self.recalls.recent.answer(&request, now));
         let tell = self.recalls.tell.clone();
@@ -275,6 +277,11 @@ impl Node {
             let _ = self.swarm.behaviour_mut().gossip.publish(topic(room), envelope);
         }
     }
+}
+
+/// Since when a connection may have been dead that is noticed now.
+fn dead_since(now: Instant) -> Instant {
+    now.checked_sub(limits::DEAD_LINK).unwrap_or(now)
 }
 
 async fn ask_over(mut stream: Stream, request: &Request) -> io::Result<Vec<Vec<u8>>> {

@@ -124,7 +124,7 @@ impl Drop for Prometheus {
 }
 
 /// What a server on loopback answers.
-pub(super) fn get(port: u16, path: &str) -> Result<String> {
+pub(crate) fn get(port: u16, path: &str) -> Result<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     // In HTTP/1.0 an answer comes in one piece, and ends with the connection.
