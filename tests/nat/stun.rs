@@ -16,6 +16,7 @@ use smol::{LocalExecutor, future::or};
 use warren::{
     nat::stun::{
         Family,
+        client::Counters,
         driver::{self, Config, Event, Handle, Serve},
         verdict::{Filtering, Mapping, Verdict},
     },
@@ -114,6 +115,11 @@ async fn helper(executor: &LocalExecutor<'static>) -> (Node, SocketAddr) {
     (node, addr)
 }
 
+/// Whether a client has asked, and believed each answer.
+fn nothing_was_dropped(counters: &Counters) -> bool {
+    counters.checks > 0 && *counters == Counters { checks: counters.checks, ..Counters::default() }
+}
+
 #[test]
 fn two_nodes_find_that_there_is_nothing_between_them() {
     run(async |executor| {
@@ -131,7 +137,8 @@ fn two_nodes_find_that_there_is_nothing_between_them() {
         let (asked, answered) = (client.stun.counters().await, server.stun.counters().await);
         // The server, two tests of filtering, three addresses beside.
         assert_eq!(answered.expect("it runs").server.answered, 6);
-        assert_eq!(asked.expect("it runs").client, Default::default(), "nothing was dropped");
+        let asked = asked.expect("it runs").client;
+        assert!(nothing_was_dropped(&asked), "{asked:?}");
     });
 }
 
