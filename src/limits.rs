@@ -313,9 +313,12 @@ pub const CONTROL_LINE_BYTES: usize = ROOMS * MEMBERS * 300;
 
 const _: () = assert!(CONTROL_PATIENCE.as_secs() > PUBLISH_PATIENCE.as_secs());
 
-/// A publisher whose peers' queues are full tries again after this long. Each try costs a signature, 75 µs on a
-/// PC. A peer that checks 10,000 messages a second makes 100 places in this time and still has 400 to go.
+/// A publisher whose peers' queues are full tries again after this long, then twice as long, and so on. A peer that
+/// checks 10,000 messages a second makes 100 places in this time and still has 400 to go.
 pub const PUBLISH_RETRY: Duration = Duration::from_millis(10);
+
+/// The longest of these. Each try leaves an offer of the message with gossipsub, for others to ask for.
+pub const PUBLISH_RETRY_MOST: Duration = Duration::from_millis(1280);
 
 /// A publisher gives up when its peers' queues have been full without a break for so long.
 pub const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);

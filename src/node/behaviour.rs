@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -142,24 +142,26 @@ pub(super) fn message_id(data: &[u8]) -> [u8; 32] {
     Sha256::digest(data).into()
 }
 
-/// Lets a plain message be published once more after no queue had place for it. gossipsub has put its id into
-/// the cache of seen ones by then, although nobody got it, and takes no other under that id. While this is set,
-/// what we publish counts under an id that is only ours: the hash covers the sequence number too. Others do not
-/// notice, for each peer works out ids itself; all they can see are offers of an id that they do not know, and
-/// asking for it brings them a message that they know to be a repetition.
+/// Lets a message be published once more after no queue had place for it. gossipsub has put its id into the cache of
+/// seen ones by then, and takes no other under that id; and it offers the message to others, so it must stay the same
+/// one: written anew it would be shown twice. While this is set, what we publish counts under an id that is only ours:
+/// the hash covers the number of the try too. Others do not notice, for each peer works out ids itself; all they can
+/// see are offers of an id that they do not know, and asking for it brings them a message that they know to be a
+/// repetition.
 #[derive(Clone, Default)]
-pub(super) struct Again(Arc<AtomicBool>);
+pub(super) struct Again(Arc<AtomicU32>);
 
 impl Again {
-    pub(super) fn set(&self, again: bool) {
-        self.0.store(again, Ordering::Relaxed);
+    /// What is published now was tried so often before.
+    pub(super) fn set(&self, tries: u32) {
+        self.0.store(tries, Ordering::Relaxed);
     }
 
     fn id(&self, message: &gossipsub::Message) -> gossipsub::MessageId {
         let hash = Sha256::new_with_prefix(&message.data);
-        let hash = match message.sequence_number {
-            Some(number) if self.0.load(Ordering::Relaxed) => hash.chain_update(number.to_be_bytes()),
-            _ => hash,
+        let hash = match self.0.load(Ordering::Relaxed) {
+            0 => hash,
+            tries => hash.chain_update(tries.to_be_bytes()),
         };
         hash.finalize().to_vec().into()
     }

@@ -29,10 +29,11 @@ use crate::{
 /// A message that waits for a place in a peer's queue.
 pub(super) struct Outgoing {
     room: Room,
-    body: Body,
+    /// What gossipsub carries, the same at each try.
+    data: Vec<u8>,
     answer: Sender<Result<Answer, Refusal>>,
-    /// gossipsub knows it already, and nobody else.
-    tried: bool,
+    /// How often no queue had place for it.
+    tries: u32,
     /// When to try again.
     due: Instant,
     /// When to give up.
@@ -108,10 +109,13 @@ impl Node {
         answer: Sender<Result<Answer, Refusal>>,
     ) {
         match self.check_send(room, text, action) {
-            Ok((room, body)) => {
-                let give_up = Instant::now() + limits::PUBLISH_PATIENCE;
-                self.try_send(Outgoing { room, body, answer, tried: false, due: Instant::now(), give_up });
-            }
+            Ok((room, body)) => match self.seal(&room, &body) {
+                Ok(data) => {
+                    let (due, give_up) = (Instant::now(), Instant::now() + limits::PUBLISH_PATIENCE);
+                    self.try_send(Outgoing { room, data, answer, tries: 0, due, give_up });
+                }
+                Err(e) => reply(&answer, Err(Refusal::Publish(e.to_string()))),
+            },
             Err(refusal) => reply(&answer, Err(refusal)),
         }
     }
@@ -248,17 +252,17 @@ impl Node {
 
     fn try_send(&mut self, mut outgoing: Outgoing) {
         let now = Instant::now();
-        self.again.set(outgoing.tried);
-        let published = self.publish(&outgoing.room, &outgoing.body);
-        self.again.set(false);
+        self.again.set(outgoing.tries);
+        let published = self.hand_over(&outgoing.room, &outgoing.data, true);
+        self.again.set(0);
         let result = match published {
             Ok(id) => Ok(Answer::Sent { room: outgoing.room, id }),
             Err(PublishError::AllQueuesFull(peers)) if now >= outgoing.give_up => {
                 Err(Refusal::Publish(format!("the queues of all {peers} peers stay full")))
             }
             Err(PublishError::AllQueuesFull(_)) => {
-                outgoing.tried = true;
-                outgoing.due = now + limits::PUBLISH_RETRY;
+                outgoing.due = now + publish_retry(outgoing.tries);
+                outgoing.tries += 1;
                 self.outgoing = Some(outgoing);
                 return;
             }
@@ -274,22 +278,31 @@ impl Node {
         reply(&outgoing.answer, result);
     }
 
-    /// Signs and publishes. An envelope gets a new time at each try, so it is never its own duplicate.
+    /// Signs and publishes.
     fn publish(&mut self, room: &Room, body: &Body) -> Result<MessageId, PublishError> {
-        let data = match body {
-            Body::Text(text) if self.plain => text.as_bytes().to_vec(),
+        let data = self.seal(room, body)?;
+        self.hand_over(room, &data, body.is_said())
+    }
+
+    /// What gossipsub is to carry.
+    fn seal(&mut self, room: &Room, body: &Body) -> Result<Vec<u8>, PublishError> {
+        match body {
+            Body::Text(text) if self.plain => Ok(text.as_bytes().to_vec()),
             _ => {
                 let time = self.clock.tick(SystemTime::now());
                 self.keep_time();
-                envelope::seal(&self.key, room, &self.nick, time, body).map_err(PublishError::SigningError)?
+                envelope::seal(&self.key, room, &self.nick, time, body).map_err(PublishError::SigningError)
             }
-        };
-        let id = message_id(&data);
-        let (said, bytes) = ((!self.plain && body.is_said()).then(|| data.clone()), data.len());
+        }
+    }
+
+    /// Gives it to gossipsub. `is_said`: it is something that others may ask for again.
+    fn hand_over(&mut self, room: &Room, data: &[u8], is_said: bool) -> Result<MessageId, PublishError> {
+        let id = message_id(data);
         self.swarm.behaviour_mut().gossip.publish(topic(room), data)?;
-        self.tally.published(room, bytes);
-        if let Some(data) = said {
-            self.recalls.recent.note(room, &id, &data, Instant::now());
+        self.tally.published(room, data.len());
+        if !self.plain && is_said {
+            self.recalls.recent.note(room, &id, data, Instant::now());
         }
         Ok(id)
     }
@@ -503,7 +516,24 @@ impl Node {
     }
 }
 
+/// How long to wait after a try for which no queue had place, the first being 0.
+fn publish_retry(tries: u32) -> Duration {
+    limits::PUBLISH_RETRY.saturating_mul(1 << tries.min(16)).min(limits::PUBLISH_RETRY_MOST)
+}
+
 /// A room's gossipsub topic has the room's name.
 pub(super) fn topic(room: &Room) -> IdentTopic {
     IdentTopic::new(room.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_become_rarer_and_none_is_the_last() {
+        assert_eq!(publish_retry(0), limits::PUBLISH_RETRY);
+        assert_eq!(publish_retry(3), 8 * limits::PUBLISH_RETRY);
+        assert_eq!(publish_retry(u32::MAX), limits::PUBLISH_RETRY_MOST);
+    }
 }
