@@ -251,20 +251,6 @@ pub const CONNECTIONS_LOW: usize = 64;
 /// A connection may show for so long what it is good for before it can be closed. Unit: time.
 pub const CONNECTION_YOUNG: Duration = Duration::from_secs(10);
 
-/// Neighbours in a room beyond which connections that we began are closed again, but for those of its mesh. Unit: peers.
-///
-/// A mesh has up to 12, and gossip goes to a quarter of the others, 6 at the least. Lookups dial whoever is near a key,
-/// and in a room of 67 that was everybody: 66 connections a node, which cost more than all that was said.
-pub const ROOM_LINKS: usize = 20;
-
-/// Such connections closed at once. Unit: connections. The other side closes some, too, without knowing of ours.
-pub const SPARE_CLOSED: usize = 4;
-
-/// Until the next of them are closed. Unit: time. The other side has noticed by then.
-pub const SPARE_PAUSE: Duration = CONNECTION_YOUNG;
-
-const _: () = assert!(ROOM_LINKS > 3 * ROOM_NEIGHBOURS && ROOM_LINKS + 2 * SPARE_CLOSED < CONNECTIONS_LOW);
-
 /// Inbound connections from one IPv4 address or IPv6 /64. Unit: connections. A home, or some homes of a CGNAT.
 ///
 /// Twice as many while there are fewer than [`CONNECTIONS_LOW`] in all: a test fleet behind one NAT shall get in

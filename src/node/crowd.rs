@@ -4,12 +4,7 @@
 //! likely to have ([`Prefix::of_owner`]), and what one home has ([`Prefix::of_host`]). Many nodes behind the address
 //! of one CGNAT are honest, so there is room for some. Machines in our own networks are not counted: they are ours.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt,
-    net::IpAddr,
-    time::Instant,
-};
+use std::{collections::HashMap, fmt, net::IpAddr, time::Instant};
 
 use libp2p::PeerId;
 
@@ -91,28 +86,6 @@ pub fn verdict(links: &[Link], networks: &Networks, now: Instant) -> Verdict {
         verdict.again = left.iter().filter(is_young).map(|link| link.since + limits::CONNECTION_YOUNG).min();
     }
     verdict
-}
-
-/// Whom to let go although there is place, because each of the rooms that we share has more than
-/// [`limits::ROOM_LINKS`] neighbours: the youngest of those that we began to connect with, no more than
-/// [`limits::SPARE_CLOSED`] at once. `rooms` are the neighbours in each.
-///
-/// Who began a connection closes it: the other side may have wanted it.
-pub fn spare(links: &[Link], rooms: &[BTreeSet<PeerId>], now: Instant) -> Vec<PeerId> {
-    let mut counts: Vec<usize> = rooms.iter().map(BTreeSet::len).collect();
-    let is_old = |link: &Link| now.saturating_duration_since(link.since) >= limits::CONNECTION_YOUNG;
-    let mut young: Vec<&Link> =
-        links.iter().filter(|link| !link.is_inbound && link.worth == Worth::Room && is_old(link)).collect();
-    young.sort_by_key(|link| (std::cmp::Reverse(link.since), link.peer));
-    let mut go = Vec::new();
-    for link in young {
-        let shared: Vec<usize> = (0..rooms.len()).filter(|room| rooms[*room].contains(&link.peer)).collect();
-        if go.len() < limits::SPARE_CLOSED && shared.iter().all(|room| counts[*room] > limits::ROOM_LINKS) {
-            shared.iter().for_each(|room| counts[*room] -= 1);
-            go.push(link.peer);
-        }
-    }
-    go
 }
 
 /// How many inbound connections there are of each home and of each owner.
@@ -259,26 +232,6 @@ mod tests {
         }
         let wanted: Vec<_> = (34..60).rev().map(peer).collect();
         assert_eq!(gone(&links, old(now) + Duration::from_secs(1)), wanted);
-    }
-
-    #[test]
-    fn a_full_room_lets_those_go_that_we_began_and_a_small_one_keeps_everybody() {
-        let now = Instant::now();
-        let mut links: Vec<_> = (0..40).map(|n| link(n, now + n as u32 * Duration::from_millis(1))).collect();
-        for (n, link) in links.iter_mut().enumerate() {
-            link.worth = if n < 36 { Worth::Room } else { Worth::Protected };
-            link.is_inbound = n % 2 == 0;
-        }
-        let full: BTreeSet<_> = (0..40).map(peer).collect();
-        let later = old(now) + Duration::from_secs(1);
-        let wanted: Vec<_> = [35, 33, 31, 29].map(peer).to_vec();
-        assert_eq!(spare(&links, std::slice::from_ref(&full), later), wanted, "the youngest, not the mesh");
-        assert_eq!(spare(&links, std::slice::from_ref(&full), now), [], "too young");
-        let small: BTreeSet<_> = [peer(35), peer(3)].into();
-        let but_one: Vec<_> = [33, 31, 29, 27].map(peer).to_vec();
-        assert_eq!(spare(&links, &[full, small], later), but_one, "somebody needs it elsewhere");
-        let just: BTreeSet<_> = (15..15 + limits::ROOM_LINKS + 1).map(peer).collect();
-        assert_eq!(spare(&links[15..36], &[just], later), [peer(35)], "no more than is too much");
     }
 
     #[test]
