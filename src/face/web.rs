@@ -3,7 +3,7 @@
 //! The page is a few files in this program; what it shows comes over a WebSocket at `/ws`, which carries the JSON lines
 //! of the other faces, one object a text frame. Whoever may open that socket may do what the node's user may, so it is
 //! not opened to pages of somebody else (`Origin`), not under names that were made to lead here (`Host`), and, where
-//! others than this machine can connect, to nobody without the [token](Token).
+//! others than this machine can connect, to nobody without the token.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
