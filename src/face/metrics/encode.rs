@@ -13,8 +13,9 @@ use super::process::Usage;
 use crate::node::api::{InRoom, Snapshot};
 
 /// The features that this program was built with, in the order of their names.
-const FEATURES: [(&str, bool); 10] = [
+const FEATURES: [(&str, bool); 12] = [
     ("autonat", cfg!(feature = "autonat")),
+    ("control", cfg!(feature = "control")),
     ("dns", cfg!(feature = "dns")),
     ("foreign-keys", cfg!(feature = "foreign-keys")),
     ("kad", cfg!(feature = "kad")),
@@ -24,6 +25,7 @@ const FEATURES: [(&str, bool); 10] = [
     ("quic", cfg!(feature = "quic")),
     ("relay-server", cfg!(feature = "relay-server")),
     ("stun", cfg!(feature = "stun")),
+    ("web", cfg!(feature = "web")),
 ];
 
 /// All of it as text.
@@ -322,5 +324,21 @@ impl Collector for Of<Usage> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FEATURES;
+
+    /// Those of the default bundle are all there are, but for tools of developers.
+    #[test]
+    fn no_feature_is_forgotten() {
+        let manifest = include_str!("../../../Cargo.toml");
+        let (_, rest) = manifest.split_once("\ndefault = [").expect("a list");
+        let (list, _) = rest.split_once(']').expect("its end");
+        let default: Vec<&str> = list.split(',').map(|name| name.trim().trim_matches('"')).collect();
+        let known: Vec<&str> = FEATURES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(known, default);
     }
 }
