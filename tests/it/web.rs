@@ -261,7 +261,9 @@ fn it_carries_what_the_other_faces_do() {
     page.frame(0x01, b"{\"cmd\":\"send\",\"text\":\"from the");
     page.frame(0x89, b"there?");
     page.frame(0x80, b" page\",\"id\":1}");
-    assert_eq!(page.next(), Some((0x8a, b"there?".to_vec())));
+    // Something may be told before it.
+    let pong = std::iter::from_fn(|| page.next()).find(|(first, _)| *first == 0x8a);
+    assert_eq!(pong, Some((0x8a, b"there?".to_vec())));
     let sent = page.until(|event| event.number("id") == 1.0);
     assert_eq!(bob.hear("from the page").text("messageId"), sent.text("messageId"));
     bob.say("a\n<script>alert(1)</script>\u{2028}\"");
