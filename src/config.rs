@@ -315,13 +315,13 @@ fn check_run(
         return Err(ConfigError::NoStun(word));
     }
     #[cfg(feature = "metrics")]
-    let metrics = service::metrics(words.metrics)?;
+    let metrics = service::address(words.metrics, ConfigError::Metrics)?;
     #[cfg(not(feature = "metrics"))]
-    service::no_metrics(words.metrics)?;
+    service::none(words.metrics, ConfigError::NoMetrics)?;
     #[cfg(feature = "web")]
-    let web = service::web(words.web)?;
+    let web = service::address(words.web, ConfigError::Web)?;
     #[cfg(not(feature = "web"))]
-    service::no_web(words.web)?;
+    service::none(words.web, ConfigError::NoWeb)?;
     #[cfg(all(feature = "metrics", feature = "web"))]
     service::are_apart(metrics, web)?;
     // Who listens on the loopback interface only has nothing to tell the network, and nobody to hear from it.

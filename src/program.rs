@@ -4,7 +4,6 @@ use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
 use async_signal::{Signal, Signals};
 use futures::StreamExt;
-use futures_timer::Delay;
 use libp2p::identity::Keypair;
 use rustix::fs::FlockOperation;
 use smol::{Executor, future};
@@ -30,6 +29,7 @@ use crate::{
         Node, StartError,
         api::{Command, Handle},
     },
+    within::within,
 };
 #[cfg(feature = "control")]
 use crate::{
@@ -225,7 +225,7 @@ fn node(mut config: Config) -> Result<(), Failure> {
                     other.await;
                 }
             };
-            future::or(hear, Delay::new(limits::GOODBYE)).await;
+            within(limits::GOODBYE, hear).await;
         }
         Ok(())
     };
@@ -251,9 +251,8 @@ async fn until_the_end(
     face: impl Future<Output = io::Result<()>>,
     stop: impl Future<Output = ()>,
 ) -> Result<bool, Failure> {
-    let (mut ended, mut is_over) = (None, false);
-    {
-        let mut face = std::pin::pin!(face);
+    let mut face = std::pin::pin!(face);
+    let (ended, is_over) = {
         let node = async {
             node.run().await;
             None
@@ -264,19 +263,13 @@ async fn until_the_end(
             None
         };
         let node = std::pin::pin!(future::or(node, stop));
-        if let Some(result) = future::or(speaking, node).await {
-            ended = Some(result);
-        } else {
-            is_over = true;
-            let late = async {
-                Delay::new(limits::GOODBYE).await;
-                Ok(())
-            };
-            ended.get_or_insert(future::or(&mut face, late).await);
+        match future::or(speaking, node).await {
+            Some(result) => (result, false),
+            None => (within(limits::GOODBYE, face).await.unwrap_or(Ok(())), true),
         }
-    }
+    };
     match ended {
-        Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdio(e)),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdio(e)),
         _ => Ok(is_over),
     }
 }

@@ -44,24 +44,19 @@ pub fn runtime_dir() -> Option<PathBuf> {
     env::split_paths(&dirs).next().filter(|dir| dir.is_absolute())
 }
 
-#[cfg(feature = "metrics")]
-pub(super) fn metrics(word: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
-    word.map(|word| word.parse().map_err(|_| ConfigError::Metrics(word))).transpose()
+/// Where to listen. `bad` is what to say of a word that is no address.
+#[cfg(any(feature = "metrics", feature = "web"))]
+pub(super) fn address(
+    word: Option<String>,
+    bad: fn(String) -> ConfigError,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    word.map(|word| word.parse().map_err(|_| bad(word))).transpose()
 }
 
-#[cfg(not(feature = "metrics"))]
-pub(super) fn no_metrics(word: Option<String>) -> Result<(), ConfigError> {
-    word.map_or(Ok(()), |word| Err(ConfigError::NoMetrics(word)))
-}
-
-#[cfg(feature = "web")]
-pub(super) fn web(word: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
-    word.map(|word| word.parse().map_err(|_| ConfigError::Web(word))).transpose()
-}
-
-#[cfg(not(feature = "web"))]
-pub(super) fn no_web(word: Option<String>) -> Result<(), ConfigError> {
-    word.map_or(Ok(()), |word| Err(ConfigError::NoWeb(word)))
+/// Refuses a word that this build cannot use.
+#[cfg(not(all(feature = "metrics", feature = "web")))]
+pub(super) fn none(word: Option<String>, why: fn(String) -> ConfigError) -> Result<(), ConfigError> {
+    word.map_or(Ok(()), |word| Err(why(word)))
 }
 
 /// The page and the metrics are for different people, so each has a port of its own.

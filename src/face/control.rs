@@ -14,12 +14,10 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    pin::Pin,
 };
 
 use async_io::Async;
 use futures::{StreamExt, stream::FuturesUnordered};
-use futures_timer::Delay;
 use rustix::fs::{FlockOperation, Mode};
 use smol::future;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -29,7 +27,7 @@ use super::{
     json_lines::{self, Carrier},
     stdio::{Lines, Output},
 };
-use crate::{files, limits, node::api::Handle};
+use crate::{files, limits, node::api::Handle, within::within};
 
 /// A control socket that can be connected to. Dropping it removes it.
 pub struct Control {
@@ -79,7 +77,7 @@ impl Control {
 
     /// Serves clients until the node has ended and they have heard of it.
     pub async fn serve(self, handle: Handle) {
-        let mut clients: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>> = FuturesUnordered::new();
+        let mut clients = Clients::new();
         loop {
             let accepted = async { Some(self.listener.accept().await) };
             let ended = async {
@@ -87,11 +85,7 @@ impl Control {
                 None
             };
             // Clients have no say in which comes next, but have to be served meanwhile.
-            let served = async {
-                while clients.next().await.is_some() {}
-                future::pending().await
-            };
-            match future::or(ended, future::race(accepted, served)).await {
+            match future::or(ended, future::race(accepted, attend(&mut clients))).await {
                 Some(Ok((stream, _))) if clients.len() < limits::CONTROL_CLIENTS => {
                     match stream.into_inner() {
                         Ok(stream) => clients.push(Box::pin(client(stream, handle.clone()))),
@@ -101,15 +95,7 @@ impl Control {
                 Some(Ok((stream, _))) => turn_away(stream),
                 Some(Err(e)) => {
                     log::warn!("the control socket takes nobody for a while: {e}");
-                    let rest = async {
-                        Delay::new(limits::CONTROL_REST).await;
-                        None
-                    };
-                    let served = async {
-                        while clients.next().await.is_some() {}
-                        future::pending::<Option<()>>().await
-                    };
-                    future::or(rest, served).await;
+                    within(limits::CONTROL_REST, attend::<()>(&mut clients)).await;
                 }
                 None => break,
             }
@@ -160,6 +146,15 @@ fn lock(dir: &Path) -> Option<fs::File> {
         }
     }
     None
+}
+
+/// All clients, each to its end.
+type Clients = FuturesUnordered<future::Boxed<()>>;
+
+/// Serves them for as long as somebody else takes.
+async fn attend<T>(clients: &mut Clients) -> T {
+    while clients.next().await.is_some() {}
+    future::pending().await
 }
 
 /// One client, to its end.

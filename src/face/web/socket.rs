@@ -14,7 +14,6 @@ use std::{
 use async_channel::Sender;
 use async_io::Async;
 use futures_timer::Delay;
-use smol::future;
 use tungstenite::{
     Error, Message, WebSocket,
     protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
@@ -171,11 +170,8 @@ impl Sink for Output<'_> {
 }
 
 async fn in_time(time: Duration, part: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    let late = async {
-        Delay::new(time).await;
-        Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moves any more"))
-    };
-    future::or(part, late).await
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moves any more"));
+    within(time, part).await.unwrap_or_else(late)
 }
 
 /// Frames on a stream that never blocks. Knows no time.

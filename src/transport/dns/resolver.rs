@@ -6,7 +6,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
 use async_io::Async;
@@ -14,15 +13,13 @@ use futures::{
     AsyncReadExt, AsyncWriteExt,
     future::{Either, select},
 };
-use futures_timer::Delay;
-use smol::future::or;
 
 use super::{
     Config, LookupError, ServerError,
     message::{Kind, Query, Record, Reply, is_name},
     system::{ResolvConf, Settings},
 };
-use crate::{aside::aside, limits};
+use crate::{aside::aside, limits, within::within};
 
 /// The IP addresses that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +122,8 @@ impl Resolver {
     }
 
     async fn records(&self, conf: &ResolvConf, name: &str, kind: Kind) -> Lookup<Record> {
-        let late = async { Err(LookupError::TimedOut { name: name.to_owned() }) };
-        within(limits::DNS_LOOKUP_TIMEOUT, self.ask_in_turn(conf, name, kind), late).await
+        let late = || Err(LookupError::TimedOut { name: name.to_owned() });
+        within(limits::DNS_LOOKUP_TIMEOUT, self.ask_in_turn(conf, name, kind)).await.unwrap_or_else(late)
     }
 
     /// Asks each server in turn, several times, until one gives an answer.
@@ -140,7 +137,7 @@ impl Resolver {
                 addr.set_port(self.config.port);
                 ask(addr, name, kind).await
             };
-            let cause = match within(timeout, asked, async { Err(ServerError::TimedOut) }).await {
+            let cause = match within(timeout, asked).await.unwrap_or(Err(ServerError::TimedOut)) {
                 Ok(Reply::Records(records)) if records.is_empty() => {
                     return Err(LookupError::NoRecords { name: owned(), kind: kind.name() });
                 }
@@ -246,8 +243,8 @@ async fn race(
     ) -> Lookup<IpAddr> {
         match first {
             Ok(_) => {
-                let late = async { Err(LookupError::TimedOut { name: name.to_owned() }) };
-                within(limits::DNS_OTHER_FAMILY, second, late).await
+                let late = || Err(LookupError::TimedOut { name: name.to_owned() });
+                within(limits::DNS_OTHER_FAMILY, second).await.unwrap_or_else(late)
             }
             Err(_) => second.await,
         }
@@ -276,13 +273,4 @@ fn interleave(v6: Vec<IpAddr>, v4: Vec<IpAddr>) -> Vec<IpAddr> {
         }
         ips.extend(pair.into_iter().flatten());
     }
-}
-
-/// The outcome of `work`, or that of `late` when it takes too long.
-async fn within<T>(time: Duration, work: impl Future<Output = T>, late: impl Future<Output = T>) -> T {
-    or(work, async {
-        Delay::new(time).await;
-        late.await
-    })
-    .await
 }
