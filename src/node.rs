@@ -13,6 +13,7 @@ pub mod gate;
 mod gossip;
 mod holes;
 mod links;
+mod meshed;
 #[cfg(feature = "stun")]
 mod outside;
 pub mod peers;

@@ -8,7 +8,8 @@
 //! - The routing table takes peers that we are connected with and that speak the protocol, at addresses that may be
 //!   dialled, a few for each IP prefix, and drops who cannot be reached.
 //! - Lookups take disjoint paths (S/Kademlia): one liar among the nodes asked leads one path astray.
-//! - Dials for lookups have a budget.
+//! - Dials for lookups have a budget, and those for the upkeep of the table a smaller one: libp2p's Kademlia looks for
+//!   its own key and in each bucket after each newcomer, until it knows 20.
 
 mod records;
 mod resting;
@@ -79,6 +80,7 @@ pub struct Behaviour {
     told: usize,
     events: VecDeque<Event>,
     dials: Budget,
+    upkeep: Budget,
     resting: Resting,
     /// Who is said to provide what is looked up. Kademlia would ask them as if they were nodes of the DHT, and
     /// wait; whether they are worth a dial is for others to judge.
@@ -105,7 +107,8 @@ impl Behaviour {
             table: HashMap::new(),
             told: 0,
             events: VecDeque::new(),
-            dials: Budget::new(Instant::now()),
+            dials: Budget::new(limits::DHT_DIALS, Instant::now()),
+            upkeep: Budget::new(limits::DHT_UPKEEP_DIALS, Instant::now()),
             resting: Resting::default(),
             providers: HashSet::new(),
             circuits: HashMap::new(),
@@ -288,13 +291,14 @@ impl Behaviour {
         }
     }
 
-    /// Whether a lookup may dial this peer.
+    /// Whether a query may dial this peer. One of Kademlia's own beside one of ours takes from the same budget.
     fn may_dial(&mut self, peer: Option<PeerId>) -> bool {
         let now = Instant::now();
         let is_futile = |peer: PeerId| {
             self.resting.has(&peer, now) || self.providers.contains(&peer) && !self.table.contains_key(&peer)
         };
-        !peer.is_some_and(is_futile) && self.dials.take(now)
+        let budget = if self.queries.is_empty() { &mut self.upkeep } else { &mut self.dials };
+        !peer.is_some_and(is_futile) && budget.take(now)
     }
 
     /// Kademlia's own announcements carry "external" addresses only. In the private DHT any that we listen at
@@ -354,19 +358,20 @@ fn without_peer(addr: &Multiaddr) -> Multiaddr {
     addr.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
 }
 
-/// Dials that lookups may still make: [`limits::DHT_DIALS`] at once, and as many again each minute.
+/// Dials that queries may still make: `most` at once, and as many again each minute.
 struct Budget {
+    most: u8,
     left: f64,
     at: Instant,
 }
 
 impl Budget {
-    fn new(now: Instant) -> Self {
-        Budget { left: f64::from(limits::DHT_DIALS), at: now }
+    fn new(most: u8, now: Instant) -> Self {
+        Budget { most, left: f64::from(most), at: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        let most = f64::from(limits::DHT_DIALS);
+        let most = f64::from(self.most);
         let grown = most * now.duration_since(self.at).as_secs_f64() / Duration::from_secs(60).as_secs_f64();
         self.left = (self.left + grown).min(most);
         self.at = now;

@@ -84,19 +84,20 @@ impl Task {
     }
 
     /// Waits for the current delay, less up to a fifth, and doubles the next one up to `most`.
-    fn wait(&mut self, most: Duration, now: Instant, jitter: f64) {
+    /// `rest` is for [`Self::repeat`].
+    fn wait(&mut self, most: Duration, rest: Duration, now: Instant, jitter: f64) {
         self.busy = false;
         self.due = now + self.delay.mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
         self.delay = (self.delay * 2).min(most);
         if std::mem::take(&mut self.again) {
-            self.repeat(now);
+            self.repeat(rest, now);
         }
     }
 
-    /// What it tells has changed: it is worth doing at once, or after a moment if it was only just done.
-    fn repeat(&mut self, now: Instant) {
+    /// What it tells has changed: it is worth doing at once, or after `rest` if it was only just done.
+    fn repeat(&mut self, rest: Duration, now: Instant) {
         self.again = self.busy;
-        let earliest = self.begun.map_or(now, |begun| now.max(begun + limits::DHT_MOVED));
+        let earliest = self.begun.map_or(now, |begun| now.max(begun + rest));
         self.due = self.due.min(earliest);
     }
 
@@ -106,8 +107,20 @@ impl Task {
     }
 
     /// It is worth doing soon, though not at once: more may come.
-    fn hurry(&mut self, now: Instant) {
-        self.due = self.due.min(now + limits::DHT_LOOKUP_FIRST);
+    fn hurry(&mut self, now: Instant, pause: Duration) {
+        self.due = self.due.min(now + pause);
+    }
+}
+
+impl State {
+    /// Until what was done while the DHT was smaller is done again. Who has found its room has time.
+    fn pause(&self) -> Duration {
+        if self.satisfied { limits::DHT_GROWN } else { limits::DHT_LOOKUP_FIRST }
+    }
+
+    /// Between two announcements of changes. Members hear of them by gossip.
+    fn rest(&self) -> Duration {
+        if self.satisfied { limits::DHT_MOVED_CALM } else { limits::DHT_MOVED }
     }
 }
 
@@ -135,7 +148,7 @@ impl Rendezvous {
         if let Some(state) = self.rooms.get_mut(room) {
             if state.satisfied && !satisfied {
                 state.lookup.delay = limits::DHT_LOOKUP_FIRST;
-                state.lookup.hurry(now);
+                state.lookup.hurry(now, limits::DHT_LOOKUP_FIRST);
             }
             state.satisfied = satisfied;
         }
@@ -148,9 +161,10 @@ impl Rendezvous {
             return;
         }
         for state in self.rooms.values_mut() {
+            let pause = state.pause();
             for task in [&mut state.provide, &mut state.lookup] {
                 if !task.busy && task.is_outgrown(routes) {
-                    task.hurry(now);
+                    task.hurry(now, pause);
                 }
             }
         }
@@ -160,7 +174,7 @@ impl Rendezvous {
     pub fn moved(&mut self, now: Instant) {
         self.held = None;
         for state in self.rooms.values_mut() {
-            state.provide.repeat(now);
+            state.provide.repeat(state.rest(), now);
         }
     }
 
@@ -196,6 +210,7 @@ impl Rendezvous {
     pub fn done(&mut self, query: Query, succeeded: bool, now: Instant, jitter: f64) {
         let (Query::Provide(key) | Query::Lookup(key)) = query;
         let Some(state) = self.rooms.values_mut().find(|state| state.key == key) else { return };
+        let (pause, rest) = (state.pause(), state.rest());
         let (task, most) = match query {
             Query::Provide(_) => (&mut state.provide, limits::DHT_PROVIDE_MOST),
             // Even who has enough neighbours looks from time to time: a room that fell apart meets again.
@@ -211,9 +226,9 @@ impl Rendezvous {
             task.delay = task.delay.min(limits::DHT_LOOKUP_FIRST * 4);
         }
         let is_first = succeeded && task.delay == limits::DHT_PROVIDE_FIRST;
-        task.wait(most, now, jitter);
+        task.wait(most, rest, now, jitter);
         if is_outgrown {
-            task.hurry(now);
+            task.hurry(now, pause);
         }
         // Two that look before either is there would both have to wait: who was the later one to say that it is
         // there finds the other one now.
@@ -224,7 +239,7 @@ impl Rendezvous {
             && state.lookup.begun < state.provide.begun
         {
             state.lookup.delay = (state.lookup.delay / 2).max(limits::DHT_LOOKUP_FIRST);
-            state.lookup.repeat(now);
+            state.lookup.repeat(rest, now);
         }
     }
 

@@ -58,6 +58,12 @@ pub const DHT_LOOKUP_FIRST: Duration = Duration::from_secs(2);
 /// ... up to this. Unit: time. A lookup asks about ten nodes, most of which have to be dialled for it: 60 kB.
 pub const DHT_LOOKUP_MOST: Duration = Duration::from_secs(10 * 60);
 
+/// What was done in the DHT while it was half as large is done again after this, in a room that has enough neighbours.
+/// Unit: time.
+///
+/// Each time dials ten nodes or more. When 67 start together, the DHT that each knows doubles six times in half a minute.
+pub const DHT_GROWN: Duration = Duration::from_secs(120);
+
 /// Between two lookups of a room that has enough neighbours. Unit: time.
 ///
 /// How long a room may stay in two parts that do not know of each other.
@@ -90,6 +96,11 @@ pub const DHT_FOUND: usize = DHT_QUERIES * DHT_PROVIDERS_PER_KEY;
 /// The addresses of a relay or an interface come within milliseconds of each other.
 pub const DHT_MOVED: Duration = Duration::from_millis(500);
 
+/// The same in a room that has enough neighbours. Unit: time.
+///
+/// Others are found first, then a relay, and some seconds later somebody has tried to dial back: one announcement for all.
+pub const DHT_MOVED_CALM: Duration = Duration::from_secs(15);
+
 /// How long a node waits for an address at a relay before it tells of itself without. Unit: time.
 ///
 /// A reservation takes about three round trips from the connection to the relay.
@@ -100,6 +111,11 @@ pub const DHT_PROVIDE_HELD: Duration = Duration::from_secs(1);
 /// Joining takes some 30; what liars can make a node dial is this.
 pub const DHT_DIALS: u8 = 60;
 
+/// Dials for the upkeep of the routing table at once, and each minute. Unit: dials.
+///
+/// In a room of 67 that started together it dialled everybody within half a minute.
+pub const DHT_UPKEEP_DIALS: u8 = 8;
+
 /// How long a peer that could not be reached is not dialled for lookups. Unit: time.
 ///
 /// With 5 of 35 nodes gone, a newcomer dialled them 37 to 76 times in its first three minutes.
@@ -108,9 +124,12 @@ pub const DHT_REST: Duration = Duration::from_secs(120);
 /// Peers that rest so. Unit: peers, of about 60 bytes. As many as the budget lets be dialled in that time, and some.
 pub const DHT_RESTING: usize = 256;
 
-const _: () = assert!(DHT_RESTING >= DHT_DIALS as usize * (1 + DHT_REST.as_secs() as usize / 60));
+const _: () = assert!(
+    DHT_RESTING >= (DHT_DIALS + DHT_UPKEEP_DIALS) as usize * (1 + DHT_REST.as_secs() as usize / 60)
+);
 const _: () = assert!(DHT_PROVIDE_MOST.as_secs() * 3 <= DHT_RECORD_TTL.as_secs());
 const _: () = assert!(DHT_LOOKUP_FIRST.as_secs() < DHT_LOOKUP_MOST.as_secs());
+const _: () = assert!(DHT_GROWN.as_secs() < DHT_PROVIDE_FIRST.as_secs());
 const _: () = assert!(DHT_QUERIES * DHT_PATHS < PENDING_OUTBOUND as usize);
 const _: () = assert!(DHT_PROVIDERS_PER_KEY > 4 * ROOM_NEIGHBOURS);
 
@@ -250,6 +269,14 @@ pub const CONNECTIONS_LOW: usize = 64;
 
 /// A connection may show for so long what it is good for before it can be closed. Unit: time.
 pub const CONNECTION_YOUNG: Duration = Duration::from_secs(10);
+
+/// Neighbours in a room beyond which connections that we began are closed again, but for those of its mesh. Unit: peers.
+///
+/// As many as a mesh has at most. Lookups dial whoever is near a key, and in a room of 67 that was everybody: 66
+/// connections a node, which cost more than all that was said.
+pub const ROOM_LINKS: usize = 12;
+
+const _: () = assert!(ROOM_LINKS >= 2 * ROOM_NEIGHBOURS && ROOM_LINKS < CONNECTIONS_LOW);
 
 /// Inbound connections from one IPv4 address or IPv6 /64. Unit: connections. A home, or some homes of a CGNAT.
 ///

@@ -23,7 +23,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{gate::Gate, tally::Ears};
+use super::{gate::Gate, meshed::Meshed, tally::Ears};
 #[cfg(feature = "kad")]
 use crate::discovery::kad;
 #[cfg(feature = "mdns")]
@@ -41,7 +41,7 @@ pub(super) struct Behaviour {
     /// First, so that a connection over the limits costs nobody else anything.
     limits: connection_limits::Behaviour,
     pub(super) gate: Gate,
-    pub(super) gossip: gossipsub::Behaviour<Ears>,
+    pub(super) gossip: Meshed,
     #[cfg(feature = "kad")]
     pub(super) kad: Toggle<kad::Behaviour>,
     pub(super) identify: identify::Behaviour,
@@ -96,7 +96,7 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(config)),
             gate: Gate::default(),
-            gossip,
+            gossip: Meshed::new(gossip),
             #[cfg(feature = "kad")]
             kad: kad(key, config).into(),
             identify: identify::Behaviour::new(identify),

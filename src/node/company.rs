@@ -207,6 +207,7 @@ impl Node {
         if now >= self.company.tidy_due {
             self.company.tidy_due = now + limits::STRANGER;
             self.close_strangers(now);
+            self.close_spare(now);
         }
         self.company.saves.note(self.company.book.generation(), now);
         if self.company.saves.due().is_some_and(|due| due <= now) {
@@ -312,6 +313,9 @@ impl Node {
     pub(super) fn neighbour_in(&mut self, room: &Room, peer: PeerId, now: Instant) {
         self.company.book.note_room_member(peer);
         self.candidate(room, peer, now);
+        if self.has_spare() {
+            self.company.tidy_due = self.company.tidy_due.min(now + limits::CONNECTION_YOUNG);
+        }
     }
 
     /// There is a connection.
@@ -477,6 +481,27 @@ impl Node {
                 let _ = self.swarm.disconnect_peer_id(link.peer);
             }
         }
+    }
+
+    /// Closes connections of rooms that have more than they need.
+    fn close_spare(&mut self, now: Instant) {
+        if !self.has_spare() {
+            return;
+        }
+        let neighbours = |state: &RoomState| state.members.iter_neighbours().copied().collect();
+        let rooms: Vec<BTreeSet<PeerId>> = self.rooms.values().map(neighbours).collect();
+        for peer in crowd::spare(&self.crowd(), &rooms, now) {
+            log::debug!("{peer}'s room has neighbours enough: closing the connection");
+            // It is not to be dialled again only because it is near.
+            self.company.wishes.stranger(&peer, now);
+            // It may have gone in the meantime.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// Whether a room of ours has more neighbours than it needs.
+    fn has_spare(&self) -> bool {
+        self.rooms.values().any(|state| state.members.neighbours() > limits::ROOM_LINKS)
     }
 
     /// There are too many connections.

@@ -4,7 +4,12 @@
 //! likely to have ([`Prefix::of_owner`]), and what one home has ([`Prefix::of_host`]). Many nodes behind the address
 //! of one CGNAT are honest, so there is room for some. Machines in our own networks are not counted: they are ours.
 
-use std::{collections::HashMap, fmt, net::IpAddr, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    net::IpAddr,
+    time::Instant,
+};
 
 use libp2p::PeerId;
 
@@ -86,6 +91,29 @@ pub fn verdict(links: &[Link], networks: &Networks, now: Instant) -> Verdict {
         verdict.again = left.iter().filter(is_young).map(|link| link.since + limits::CONNECTION_YOUNG).min();
     }
     verdict
+}
+
+/// Whom to let go although there is place, because each of the rooms that we share has more than
+/// [`limits::ROOM_LINKS`] neighbours: of those that we began to connect with the ones behind a relay, then the youngest.
+/// `rooms` are the neighbours in each.
+///
+/// Who began a connection closes it: the other side may have wanted it. Both sides may close some at the same time,
+/// and have less than they want; but not less than the room's mesh, which nobody closes.
+pub fn spare(links: &[Link], rooms: &[BTreeSet<PeerId>], now: Instant) -> Vec<PeerId> {
+    let mut counts: Vec<usize> = rooms.iter().map(BTreeSet::len).collect();
+    let is_old = |link: &Link| now.saturating_duration_since(link.since) >= limits::CONNECTION_YOUNG;
+    let mut young: Vec<&Link> =
+        links.iter().filter(|link| !link.is_inbound && link.worth == Worth::Room && is_old(link)).collect();
+    young.sort_by_key(|link| (link.ip.is_some(), std::cmp::Reverse(link.since), link.peer));
+    let mut go = Vec::new();
+    for link in young {
+        let shared: Vec<usize> = (0..rooms.len()).filter(|room| rooms[*room].contains(&link.peer)).collect();
+        if shared.iter().all(|room| counts[*room] > limits::ROOM_LINKS) {
+            shared.iter().for_each(|room| counts[*room] -= 1);
+            go.push(link.peer);
+        }
+    }
+    go
 }
 
 /// How many inbound connections there are of each home and of each owner.
@@ -232,6 +260,30 @@ mod tests {
         }
         let wanted: Vec<_> = (34..60).rev().map(peer).collect();
         assert_eq!(gone(&links, old(now) + Duration::from_secs(1)), wanted);
+    }
+
+    #[test]
+    fn a_full_room_lets_those_go_that_we_began_and_a_small_one_keeps_everybody() {
+        let now = Instant::now();
+        let mut links: Vec<_> = (0..20).map(|n| link(n, now + n as u32 * Duration::from_millis(1))).collect();
+        for (n, link) in links.iter_mut().enumerate() {
+            link.worth = if n < 16 { Worth::Room } else { Worth::Protected };
+            link.is_inbound = n % 2 == 0;
+        }
+        links[5].ip = None;
+        let full: BTreeSet<_> = (0..20).map(peer).collect();
+        let later = old(now) + Duration::from_secs(1);
+        let wanted: Vec<_> = [5, 15, 13, 11, 9, 7, 3, 1].map(peer).to_vec();
+        let spare_of = |rooms: &[BTreeSet<PeerId>], now| spare(&links, rooms, now);
+        assert_eq!(spare_of(std::slice::from_ref(&full), later), wanted, "the relayed, the youngest, no other");
+        assert_eq!(spare_of(std::slice::from_ref(&full), now), [], "too young");
+        let small: BTreeSet<_> = [peer(15), peer(3)].into();
+        let but_two: Vec<_> = [5, 13, 11, 9, 7, 1].map(peer).to_vec();
+        assert_eq!(spare_of(&[full, small], later), but_two, "those are needed elsewhere");
+        let just: BTreeSet<_> = (8..8 + limits::ROOM_LINKS).map(peer).collect();
+        assert_eq!(spare_of(&[just], later), [], "no more than a mesh may have");
+        let one_more: BTreeSet<_> = (7..8 + limits::ROOM_LINKS).map(peer).collect();
+        assert_eq!(spare_of(&[one_more], later), [peer(15)]);
     }
 
     #[test]

@@ -425,7 +425,7 @@ impl Node {
             let was_relayed = self.links.is_relayed(&peer);
             let closed = self.links.peers.get_mut(&peer).and_then(|link| link.connections.remove(&id));
             self.rouse(peer);
-            self.may_have_missed(peer, true, Instant::now());
+            self.recall_over(peer, Instant::now());
             // A warren says itself whether it is the same as before. And what ends with a relay says nothing of the peer.
             let died = died && closed.is_some_and(|addr| !scope::is_circuit(&addr));
             if died && !self.links.tells_lives(&peer) {
@@ -441,7 +441,8 @@ impl Node {
         log::info!("disconnected from {peer}: {cause}");
         self.links.peers.remove(&peer);
         let now = Instant::now();
-        self.may_have_missed(peer, false, now);
+        let was_in_mesh = self.swarm.behaviour_mut().gossip.was_in_mesh(&peer);
+        self.may_have_missed(&peer, was_in_mesh, now);
         self.neighbour_gone(&peer);
         #[cfg(feature = "autonat")]
         self.autonat.gone(&peer);

@@ -123,17 +123,19 @@ impl Recalls {
 }
 
 impl Node {
-    /// A connection to a peer is gone, and what was under way on it. `is_left`: there is another one to ask over, and
+    /// One of two connections to a peer is gone, and what was under way on it: there is another one to ask over, and
     /// nobody else needs to be asked. In a room that forms connections are doubled and closed all the time.
-    pub(super) fn may_have_missed(&mut self, peer: PeerId, is_left: bool, now: Instant) {
-        if !is_left {
-            self.recalls.forget(&peer);
-        }
+    pub(super) fn recall_over(&mut self, peer: PeerId, now: Instant) {
         if self.rooms.values().any(|state| state.members.is_neighbour(&peer)) {
-            match is_left {
-                true => self.recalls.wish(peer, now, 1, dead_since(now)),
-                false => self.note_gap(now),
-            }
+            self.recalls.wish(peer, now, 1, dead_since(now));
+        }
+    }
+
+    /// The last connection to a peer is gone, and what was under way on it: nothing, where it was in no mesh.
+    pub(super) fn may_have_missed(&mut self, peer: &PeerId, was_in_mesh: bool, now: Instant) {
+        self.recalls.forget(peer);
+        if was_in_mesh {
+            self.note_gap(now);
         }
     }
 

@@ -208,7 +208,7 @@ fn nobody_is_sent_into_the_networks_of_others() {
 #[test]
 fn dials_have_a_budget() {
     let start = Instant::now();
-    let mut budget = Budget::new(start);
+    let mut budget = Budget::new(limits::DHT_DIALS, start);
     let taken = (0..1000).filter(|_| budget.take(start)).count();
     assert_eq!(taken, limits::DHT_DIALS.into());
     let later = start + Duration::from_secs(30);
