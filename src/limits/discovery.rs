@@ -124,9 +124,8 @@ pub const DHT_REST: Duration = Duration::from_secs(120);
 /// Peers that rest so. Unit: peers, of about 60 bytes. As many as the budget lets be dialled in that time, and some.
 pub const DHT_RESTING: usize = 256;
 
-const _: () = assert!(
-    DHT_RESTING >= (DHT_DIALS + DHT_UPKEEP_DIALS) as usize * (1 + DHT_REST.as_secs() as usize / 60)
-);
+const _: () =
+    assert!(DHT_RESTING >= (DHT_DIALS + DHT_UPKEEP_DIALS) as usize * (1 + DHT_REST.as_secs() as usize / 60));
 const _: () = assert!(DHT_PROVIDE_MOST.as_secs() * 3 <= DHT_RECORD_TTL.as_secs());
 const _: () = assert!(DHT_LOOKUP_FIRST.as_secs() < DHT_LOOKUP_MOST.as_secs());
 const _: () = assert!(DHT_GROWN.as_secs() < DHT_PROVIDE_FIRST.as_secs());
