@@ -158,6 +158,9 @@ pub const RECALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer is asked once more after this: it may have gone on speaking into the dead connection.
 pub const RECALL_AGAIN: Duration = Duration::from_secs(2);
 
+/// What is asked for when one of two connections was closed in good order. Unit: time. What was said before that has come.
+pub const RECALL_CLOSED: Duration = Duration::from_secs(10);
+
 /// A peer is answered after so long at the earliest. Unit: time since the last answer.
 pub const RECALL_REST: Duration = Duration::from_millis(500);
 

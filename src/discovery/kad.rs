@@ -291,7 +291,16 @@ impl Behaviour {
         }
     }
 
-    /// Whether a query may dial this peer. One of Kademlia's own beside one of ours takes from the same budget.
+    /// Ends the queries with which Kademlia keeps up its table while it has other things to do, or has dialled enough.
+    fn put_upkeep_off(&mut self) {
+        if self.queries.is_empty() && self.upkeep.has(Instant::now()) {
+            return;
+        }
+        let is_upkeep = |query: &kad::QueryMut<'_>| matches!(query.info(), kad::QueryInfo::Bootstrap { .. });
+        self.inner.iter_queries_mut().filter(is_upkeep).for_each(|mut query| query.finish());
+    }
+
+    /// Whether a query may dial this peer.
     fn may_dial(&mut self, peer: Option<PeerId>) -> bool {
         let now = Instant::now();
         let is_futile = |peer: PeerId| {
@@ -370,16 +379,19 @@ impl Budget {
         Budget { most, left: f64::from(most), at: now }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    /// Whether there is one left.
+    fn has(&mut self, now: Instant) -> bool {
         let most = f64::from(self.most);
         let grown = most * now.duration_since(self.at).as_secs_f64() / Duration::from_secs(60).as_secs_f64();
         self.left = (self.left + grown).min(most);
         self.at = now;
-        let some = self.left >= 1.0;
-        if some {
-            self.left -= 1.0;
-        }
-        some
+        self.left >= 1.0
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let has = self.has(now);
+        self.left -= f64::from(u8::from(has));
+        has
     }
 }
 
@@ -459,6 +471,7 @@ impl NetworkBehaviour for Behaviour {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
+            self.put_upkeep_off();
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_event(event),
                 Poll::Ready(ToSwarm::Dial { opts }) if !self.may_dial(opts.get_peer_id()) => {

@@ -46,13 +46,14 @@ impl fmt::Display for Query {
 }
 
 /// The rooms of this node, and when each is due.
-#[derive(Default)]
 pub struct Rendezvous {
     rooms: BTreeMap<Room, State>,
     /// Nodes of the DHT that are known: without any there is nobody to ask.
     routes: usize,
     /// Until then nothing is provided: an address that others can use is about to come.
     held: Option<Instant>,
+    /// [`limits::DHT_CALM`], so that those who start together do not go on together.
+    calm: Duration,
 }
 
 struct State {
@@ -113,18 +114,24 @@ impl Task {
 }
 
 impl State {
-    /// Until what was done while the DHT was smaller is done again. Who has found its room has time.
-    fn pause(&self) -> Duration {
-        if self.satisfied { limits::DHT_GROWN } else { limits::DHT_LOOKUP_FIRST }
+    /// How soon what was done while the DHT was smaller is done again.
+    fn pause(&self, calm: Duration) -> Duration {
+        if self.satisfied { calm } else { limits::DHT_LOOKUP_FIRST }
     }
 
-    /// Between two announcements of changes. Members hear of them by gossip.
-    fn rest(&self) -> Duration {
-        if self.satisfied { limits::DHT_MOVED_CALM } else { limits::DHT_MOVED }
+    /// How soon after an announcement there may be another one.
+    fn rest(&self, calm: Duration) -> Duration {
+        if self.satisfied { calm } else { limits::DHT_MOVED }
     }
 }
 
 impl Rendezvous {
+    /// `jitter` is random in 0..1.
+    pub fn new(jitter: f64) -> Self {
+        let calm = limits::DHT_CALM.mul_f64(0.5 + jitter.clamp(0.0, 1.0));
+        Rendezvous { rooms: BTreeMap::new(), routes: 0, held: None, calm }
+    }
+
     pub fn joined(&mut self, room: &Room, now: Instant) {
         self.rooms.entry(room.clone()).or_insert_with(|| State {
             key: RoomKey::new(room),
@@ -161,7 +168,7 @@ impl Rendezvous {
             return;
         }
         for state in self.rooms.values_mut() {
-            let pause = state.pause();
+            let pause = state.pause(self.calm);
             for task in [&mut state.provide, &mut state.lookup] {
                 if !task.busy && task.is_outgrown(routes) {
                     task.hurry(now, pause);
@@ -174,7 +181,7 @@ impl Rendezvous {
     pub fn moved(&mut self, now: Instant) {
         self.held = None;
         for state in self.rooms.values_mut() {
-            state.provide.repeat(state.rest(), now);
+            state.provide.repeat(state.rest(self.calm), now);
         }
     }
 
@@ -210,7 +217,7 @@ impl Rendezvous {
     pub fn done(&mut self, query: Query, succeeded: bool, now: Instant, jitter: f64) {
         let (Query::Provide(key) | Query::Lookup(key)) = query;
         let Some(state) = self.rooms.values_mut().find(|state| state.key == key) else { return };
-        let (pause, rest) = (state.pause(), state.rest());
+        let (pause, rest) = (state.pause(self.calm), state.rest(self.calm));
         let (task, most) = match query {
             Query::Provide(_) => (&mut state.provide, limits::DHT_PROVIDE_MOST),
             // Even who has enough neighbours looks from time to time: a room that fell apart meets again.
@@ -274,7 +281,7 @@ mod tests {
     }
 
     fn joined(names: &[&str], now: Instant) -> Rendezvous {
-        let mut rendezvous = Rendezvous::default();
+        let mut rendezvous = Rendezvous::new(0.5);
         names.iter().for_each(|name| rendezvous.joined(&room(name), now));
         rendezvous
     }

@@ -58,11 +58,12 @@ pub const DHT_LOOKUP_FIRST: Duration = Duration::from_secs(2);
 /// ... up to this. Unit: time. A lookup asks about ten nodes, most of which have to be dialled for it: 60 kB.
 pub const DHT_LOOKUP_MOST: Duration = Duration::from_secs(10 * 60);
 
-/// What was done in the DHT while it was half as large is done again after this, in a room that has enough neighbours.
-/// Unit: time.
+/// A room that has enough neighbours is announced and looked up again no sooner than this, whatever has changed: the
+/// nodes that are known have doubled, or this one is to be reached elsewhere. Unit: time; half of it less or more by lot.
 ///
-/// Each time dials ten nodes or more. When 67 start together, the DHT that each knows doubles six times in half a minute.
-pub const DHT_GROWN: Duration = Duration::from_secs(120);
+/// Each time dials up to 24 nodes. When 67 start together, the DHT that each knows doubles six times in half a minute,
+/// and each is to be reached elsewhere twice. Its members hear of that by gossip.
+pub const DHT_CALM: Duration = Duration::from_secs(120);
 
 /// Between two lookups of a room that has enough neighbours. Unit: time.
 ///
@@ -96,11 +97,6 @@ pub const DHT_FOUND: usize = DHT_QUERIES * DHT_PROVIDERS_PER_KEY;
 /// The addresses of a relay or an interface come within milliseconds of each other.
 pub const DHT_MOVED: Duration = Duration::from_millis(500);
 
-/// The same in a room that has enough neighbours. Unit: time.
-///
-/// Others are found first, then a relay, and some seconds later somebody has tried to dial back: one announcement for all.
-pub const DHT_MOVED_CALM: Duration = Duration::from_secs(15);
-
 /// How long a node waits for an address at a relay before it tells of itself without. Unit: time.
 ///
 /// A reservation takes about three round trips from the connection to the relay.
@@ -128,7 +124,7 @@ const _: () =
     assert!(DHT_RESTING >= (DHT_DIALS + DHT_UPKEEP_DIALS) as usize * (1 + DHT_REST.as_secs() as usize / 60));
 const _: () = assert!(DHT_PROVIDE_MOST.as_secs() * 3 <= DHT_RECORD_TTL.as_secs());
 const _: () = assert!(DHT_LOOKUP_FIRST.as_secs() < DHT_LOOKUP_MOST.as_secs());
-const _: () = assert!(DHT_GROWN.as_secs() < DHT_PROVIDE_FIRST.as_secs());
+const _: () = assert!(3 * DHT_CALM.as_secs() / 2 < DHT_PROVIDE_FIRST.as_secs());
 const _: () = assert!(DHT_QUERIES * DHT_PATHS < PENDING_OUTBOUND as usize);
 const _: () = assert!(DHT_PROVIDERS_PER_KEY > 4 * ROOM_NEIGHBOURS);
 

@@ -85,7 +85,7 @@ impl Company {
             book,
             wishes: Wishes::new(peers),
             #[cfg(feature = "kad")]
-            rendezvous: Rendezvous::default(),
+            rendezvous: Rendezvous::new(jitter()),
             lan: config.lan.clone(),
             is_static: config.no_discovery,
             dialing: HashMap::new(),

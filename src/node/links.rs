@@ -425,7 +425,7 @@ impl Node {
             let was_relayed = self.links.is_relayed(&peer);
             let closed = self.links.peers.get_mut(&peer).and_then(|link| link.connections.remove(&id));
             self.rouse(peer);
-            self.recall_over(peer, Instant::now());
+            self.recall_over(peer, died, Instant::now());
             // A warren says itself whether it is the same as before. And what ends with a relay says nothing of the peer.
             let died = died && closed.is_some_and(|addr| !scope::is_circuit(&addr));
             if died && !self.links.tells_lives(&peer) {

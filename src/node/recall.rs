@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_channel::{Receiver, Sender};
@@ -125,9 +125,12 @@ impl Recalls {
 impl Node {
     /// One of two connections to a peer is gone, and what was under way on it: there is another one to ask over, and
     /// nobody else needs to be asked. In a room that forms connections are doubled and closed all the time.
-    pub(super) fn recall_over(&mut self, peer: PeerId, now: Instant) {
+    ///
+    /// `died`: nobody closed it, so the peer may go on speaking into it for a while.
+    pub(super) fn recall_over(&mut self, peer: PeerId, died: bool, now: Instant) {
         if self.rooms.values().any(|state| state.members.is_neighbour(&peer)) {
-            self.recalls.wish(peer, now, 1, dead_since(now));
+            let (again, within) = if died { (1, limits::DEAD_LINK) } else { (0, limits::RECALL_CLOSED) };
+            self.recalls.wish(peer, now, again, before(now, within));
         }
     }
 
@@ -148,7 +151,7 @@ impl Node {
     }
 
     fn note_gap(&mut self, now: Instant) {
-        let begun = dead_since(now);
+        let begun = before(now, limits::DEAD_LINK);
         let open = self.recalls.gap.as_ref().filter(|gap| now < gap.until);
         let since = open.map_or(begun, |gap| gap.since);
         self.recalls.gap = Some(Gap { since, until: now + limits::RECALL_AGE });
@@ -254,7 +257,7 @@ impl Node {
         // they would take it for a loss of their own, and so on through the room.
         let last = self.recalls.asked.get(&peer);
         if last.is_none_or(|at| now >= *at + 2 * limits::RECALL_AGAIN) {
-            self.recalls.wish(peer, now, 0, dead_since(now));
+            self.recalls.wish(peer, now, 0, before(now, request.within().min(limits::DEAD_LINK)));
         }
         let answer = recall::encode(self.recalls.recent.answer(&request, now));
         let tell = self.recalls.tell.clone();
@@ -281,9 +284,9 @@ impl Node {
     }
 }
 
-/// Since when a connection may have been dead that is noticed now.
-fn dead_since(now: Instant) -> Instant {
-    now.checked_sub(limits::DEAD_LINK).unwrap_or(now)
+/// So long ago, as far as there is such a time.
+fn before(now: Instant, ago: Duration) -> Instant {
+    now.checked_sub(ago).unwrap_or(now)
 }
 
 async fn ask_over(mut stream: Stream, request: &Request) -> io::Result<Vec<Vec<u8>>> {

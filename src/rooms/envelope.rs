@@ -153,8 +153,24 @@ pub fn seal(
     Ok(Sealed { content, signature }.encode_to_vec())
 }
 
+/// A message whose signature nobody has looked at: anybody may have written it.
+#[derive(Debug)]
+pub struct Unproven {
+    key: PublicKey,
+    room: Room,
+    nick: Nick,
+    content: Content,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+}
+
 /// Reads a message and checks its signature. Every byte string gives a message or an error.
 pub fn open(data: &[u8]) -> Result<Envelope, OpenError> {
+    read(data)?.prove()
+}
+
+/// Reads a message, and leaves its signature, which costs a router milliseconds, for later.
+pub fn read(data: &[u8]) -> Result<Unproven, OpenError> {
     if data.len() > limits::ENVELOPE_BYTES {
         return Err(OpenError::Oversized(data.len()));
     }
@@ -170,25 +186,47 @@ pub fn open(data: &[u8]) -> Result<Envelope, OpenError> {
     if content.author.len() > limits::KEY_BYTES || sealed.signature.len() > limits::SIGNATURE_BYTES {
         return Err(OpenError::Malformed("key or signature too long"));
     }
-    // Cheap checks come before the signature, which costs a router milliseconds.
     let room = content.room.parse().map_err(|_| OpenError::Malformed("no valid room name"))?;
     let nick = content.nick.parse().map_err(|_| OpenError::Malformed("no valid nickname"))?;
     if content.text.len() > limits::TEXT_BYTES {
         return Err(OpenError::Malformed("text too long"));
     }
-    let author = PublicKey::try_decode_protobuf(&content.author)
+    let key = PublicKey::try_decode_protobuf(&content.author)
         .map_err(|_| OpenError::Malformed("no valid public key"))?;
-    if !signature::verify(&author, &signed_bytes(&sealed.content), &sealed.signature) {
-        return Err(OpenError::Forged);
+    let (signed, signature) = (signed_bytes(&sealed.content), sealed.signature);
+    Ok(Unproven { key, room, nick, content, signed, signature })
+}
+
+impl Unproven {
+    /// Who is said to have written it.
+    pub fn author(&self) -> PeerId {
+        self.key.to_peer_id()
     }
-    let body = match content.kind {
-        1 => Body::Text(content.text),
-        2 => Body::Action(content.text),
-        3 => Body::Here(addresses(content.addrs)),
-        4 => Body::Gone,
-        kind => Body::Unknown(kind),
-    };
-    Ok(Envelope { author: author.to_peer_id(), room, nick, time: Timestamp::from_bits(content.time), body })
+
+    /// When that is said to have been.
+    pub fn time(&self) -> Timestamp {
+        Timestamp::from_bits(self.content.time)
+    }
+
+    /// Checks the signature.
+    ///
+    /// # Errors
+    /// [`OpenError::Forged`].
+    pub fn prove(self) -> Result<Envelope, OpenError> {
+        if !signature::verify(&self.key, &self.signed, &self.signature) {
+            return Err(OpenError::Forged);
+        }
+        let (author, time) = (self.author(), self.time());
+        let Unproven { room, nick, content, .. } = self;
+        let body = match content.kind {
+            1 => Body::Text(content.text),
+            2 => Body::Action(content.text),
+            3 => Body::Here(addresses(content.addrs)),
+            4 => Body::Gone,
+            kind => Body::Unknown(kind),
+        };
+        Ok(Envelope { author, room, nick, time, body })
+    }
 }
 
 /// The first few that are any.

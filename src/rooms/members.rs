@@ -15,7 +15,11 @@ use crate::limits;
 
 /// The members of one room, without ourselves.
 #[derive(Default)]
-pub struct Members(BTreeMap<PeerId, Member>);
+pub struct Members {
+    all: BTreeMap<PeerId, Member>,
+    /// How many of them are neighbours.
+    neighbours: usize,
+}
 
 /// What is known of a member.
 #[derive(Clone, Debug)]
@@ -69,91 +73,101 @@ impl Members {
 
     /// A member left: `true` if it was known.
     pub fn left(&mut self, peer: &PeerId) -> bool {
-        self.0.remove(peer).is_some()
+        self.forget(peer)
     }
 
     /// The connection to a neighbour is gone. It may still be in the room by other ways, and stays a member
     /// until it has been silent for long.
     pub fn disconnected(&mut self, peer: &PeerId) {
-        if let Some(member) = self.0.get_mut(peer) {
-            member.neighbour = false;
+        if let Some(member) = self.all.get_mut(peer) {
+            self.neighbours -= usize::from(std::mem::take(&mut member.neighbour));
         }
     }
 
     /// Whether a neighbour is among the members.
     pub fn has_neighbour(&self) -> bool {
-        self.0.values().any(|member| member.neighbour)
+        self.neighbours > 0
     }
 
     /// The neighbours among the members.
     pub fn iter_neighbours(&self) -> impl Iterator<Item = &PeerId> {
-        self.0.iter().filter(|(_, member)| member.neighbour).map(|(peer, _)| peer)
+        self.all.iter().filter(|(_, member)| member.neighbour).map(|(peer, _)| peer)
     }
 
     /// Whether this peer is one of them.
     pub fn is_neighbour(&self, peer: &PeerId) -> bool {
-        self.0.get(peer).is_some_and(|member| member.neighbour)
+        self.all.get(peer).is_some_and(|member| member.neighbour)
     }
 
     /// How many there are of them.
     pub fn neighbours(&self) -> usize {
-        self.iter_neighbours().count()
+        self.neighbours
     }
 
     /// Takes out those who are no neighbours and have been silent for [`limits::MEMBER_SILENCE`].
     pub fn expire(&mut self, now: Instant) -> Vec<PeerId> {
         let gone = |m: &Member| !m.neighbour && now.duration_since(m.heard) >= limits::MEMBER_SILENCE;
-        let peers: Vec<_> = self.0.iter().filter(|(_, m)| gone(m)).map(|(p, _)| *p).collect();
+        let peers: Vec<_> = self.all.iter().filter(|(_, m)| gone(m)).map(|(p, _)| *p).collect();
         for peer in &peers {
-            self.0.remove(peer);
+            self.forget(peer);
         }
         peers
     }
 
     /// The members, by peer ID.
     pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &Member)> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// One member.
     pub fn member(&self, peer: &PeerId) -> Option<&Member> {
-        self.0.get(peer)
+        self.all.get(peer)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether some may have been forgotten for want of place.
     pub fn is_full(&self) -> bool {
-        self.0.len() >= limits::MEMBERS
+        self.all.len() >= limits::MEMBERS
     }
 
     /// Whether there is nobody else.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     fn entry(&mut self, peer: PeerId, now: Instant, update: impl FnOnce(&mut Member)) -> Change {
-        if let Some(member) = self.0.get_mut(&peer) {
+        if let Some(member) = self.all.get_mut(&peer) {
+            let was_neighbour = member.neighbour;
             update(member);
+            self.neighbours += usize::from(member.neighbour && !was_neighbour);
             return Change::None;
         }
-        if self.0.len() >= limits::MEMBERS {
+        if self.all.len() >= limits::MEMBERS {
             self.evict();
         }
         let mut member = Member { nick: None, heard: now, neighbour: false };
         update(&mut member);
-        self.0.insert(peer, member);
+        self.neighbours += usize::from(member.neighbour);
+        self.all.insert(peer, member);
         Change::Joined
+    }
+
+    /// Whether it was there.
+    fn forget(&mut self, peer: &PeerId) -> bool {
+        let member = self.all.remove(peer);
+        self.neighbours -= usize::from(member.as_ref().is_some_and(|member| member.neighbour));
+        member.is_some()
     }
 
     /// Makes place by forgetting the one who was silent longest, distant members first.
     fn evict(&mut self) {
-        let oldest = self.0.iter().min_by_key(|(_, m)| (m.neighbour, m.heard)).map(|(peer, _)| *peer);
+        let oldest = self.all.iter().min_by_key(|(_, m)| (m.neighbour, m.heard)).map(|(peer, _)| *peer);
         if let Some(peer) = oldest {
-            self.0.remove(&peer);
+            self.forget(&peer);
         }
     }
 }
@@ -232,6 +246,22 @@ mod tests {
         assert_eq!(members.expire(later), vec![far]);
         members.disconnected(&near);
         assert_eq!(members.expire(later), vec![near]);
+    }
+
+    #[test]
+    fn neighbours_are_counted_whatever_becomes_of_them() {
+        let (mut members, now) = (Members::default(), Instant::now());
+        let peers: [PeerId; 3] = std::array::from_fn(|_| PeerId::random());
+        members.heard(peers[0], &nick("far"), now);
+        for peer in peers.iter().chain(&peers) {
+            members.subscribed(*peer, now);
+        }
+        assert_eq!((members.neighbours(), members.iter_neighbours().count()), (3, 3));
+        (0..2).for_each(|_| members.disconnected(&peers[0]));
+        assert!(members.left(&peers[1]) && !members.left(&peers[1]));
+        assert_eq!((members.neighbours(), members.iter_neighbours().count()), (1, 1));
+        members.left(&peers[2]);
+        assert!(!members.has_neighbour());
     }
 
     #[test]

@@ -102,6 +102,11 @@ impl Recent {
 }
 
 impl Request {
+    /// Only what was said so long ago at the most.
+    pub fn within(&self) -> Duration {
+        self.within
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let known = self.known.iter().flat_map(|id| id.to_be_bytes()).collect();
         let within_ms = self.within.as_millis().try_into().unwrap_or(u32::MAX);

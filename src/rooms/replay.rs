@@ -93,6 +93,13 @@ impl Replay {
         verdict
     }
 
+    /// Whether [`Self::check`] would find nothing new in a message of `author` at `time` that somebody hands on. Anybody
+    /// may ask, for messages that are not proven, too.
+    pub fn knows(&self, author: &PeerId, time: Timestamp) -> bool {
+        let is_known = |window: &Window| time <= window.floor || window.seen.binary_search(&time).is_ok();
+        self.authors.get(author).is_some_and(is_known)
+    }
+
     /// Number of authors remembered.
     pub fn authors(&self) -> usize {
         self.authors.len()
