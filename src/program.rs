@@ -217,7 +217,8 @@ fn node(mut config: Config) -> Result<(), Failure> {
             false => repl::run(handle, events, input, output).await,
         }
     };
-    let run = async {
+    // On the heap: half a megabyte of stack would be touched once, to move it, and be resident from then on.
+    let run = Box::pin(async {
         if until_the_end(node, face, stop).await? {
             // They hear that it is over, unless they do not listen.
             let hear = async {
@@ -228,7 +229,7 @@ fn node(mut config: Config) -> Result<(), Failure> {
             within(limits::GOODBYE, hear).await;
         }
         Ok(())
-    };
+    });
     futures_timer::block_on(executor.run(run))
 }
 

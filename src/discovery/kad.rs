@@ -340,6 +340,7 @@ fn config(protocol: StreamProtocol, dht: Dht) -> kad::Config {
         .set_periodic_bootstrap_interval(Some(limits::DHT_REFRESH));
     if dht == Dht::Private {
         config.set_replication_factor(number(limits::DHT_REPLICATION));
+        config.set_kbucket_size(number(limits::DHT_BUCKET));
     }
     config
 }

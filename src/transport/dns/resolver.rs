@@ -174,7 +174,8 @@ async fn ask_by_udp(server: SocketAddr, query: &Query) -> io::Result<Reply> {
     let socket = Async::<UdpSocket>::bind((local, 0))?;
     socket.get_ref().connect(server)?;
     socket.send(query.as_bytes()).await?;
-    let mut buf = [0; limits::DNS_UDP_BYTES];
+    // On the heap: many futures hold one of these, and are moved.
+    let mut buf = vec![0; limits::DNS_UDP_BYTES];
     for _ in 0..limits::DNS_STRAYS {
         let length = socket.recv(&mut buf).await?;
         match query.read(&buf[..length]) {
