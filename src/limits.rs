@@ -47,6 +47,16 @@ const _: () = assert!(GOSSIP_RPC_BYTES >= 3 * ENVELOPE_BYTES);
 /// can check this is 10,000 ids, about 1.5 MB. What comes back later meets [`REPLAY_WINDOW`].
 pub const GOSSIP_SEEN_TTL: Duration = Duration::from_secs(20);
 
+/// Peers in a room's mesh, and with that about how often each message comes. Unit: peers. gossipsub's D, D_low and
+/// D_high: a mesh below the second is filled up to the first, one above the third cut down to it.
+///
+/// libp2p has 6, 5 and 12, with which meshes have 7 and a message comes 6.2 times; each copy is a share of the CPU time
+/// and of the uplink. Random graphs of degree 5 hold together when a third of the nodes are gone, and what a mesh loses
+/// is offered to others, or asked for.
+pub const MESH: [usize; 3] = [5, 4, 8];
+
+const _: () = assert!(MESH[1] < MESH[0] && MESH[0] <= ROOM_NEIGHBOURS && MESH[2] <= ROOM_LINKS);
+
 /// Between two heartbeats of gossipsub, each of which wakes the node. They repair meshes and offer messages
 /// to those outside of them (IHAVE), so who missed one gets it this much later. New members are grafted at
 /// once.

@@ -114,7 +114,7 @@ pub const DHT_DIALS: u8 = 60;
 /// Dials for the upkeep of the routing table at once, and each minute. Unit: dials.
 ///
 /// In a room of 67 that started together it dialled everybody within half a minute.
-pub const DHT_UPKEEP_DIALS: u8 = 8;
+pub const DHT_UPKEEP_DIALS: u8 = 4;
 
 /// How long a peer that could not be reached is not dialled for lookups. Unit: time.
 ///
@@ -134,7 +134,7 @@ const _: () = assert!(DHT_PROVIDERS_PER_KEY > 4 * ROOM_NEIGHBOURS);
 
 // ---- whom to be connected with ------------------------------------------------------------------
 
-/// Members of a room that a node wants as neighbours. Unit: peers. gossipsub's D, the degree of its meshes.
+/// Members of a room that a node wants as neighbours. Unit: peers. One more than its mesh has ([`MESH`]).
 pub const ROOM_NEIGHBOURS: usize = 6;
 
 /// Peers remembered per room as possible neighbours. Unit: peers, of about 60 bytes.
@@ -271,7 +271,7 @@ pub const CONNECTION_YOUNG: Duration = Duration::from_secs(10);
 
 /// Neighbours in a room beyond which connections that we began are closed again, but for those of its mesh. Unit: peers.
 ///
-/// As many as a mesh has at most. Lookups dial whoever is near a key, and in a room of 67 that was everybody: 66
+/// A mesh and as many again for gossip. Lookups dial whoever is near a key, and in a room of 67 that was everybody: 66
 /// connections a node, which cost more than all that was said.
 pub const ROOM_LINKS: usize = 12;
 

@@ -187,7 +187,11 @@ fn gossip_config(
     mode: ValidationMode,
     again: Again,
 ) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
+    let [mesh, low, high] = limits::MESH;
     gossipsub::ConfigBuilder::default()
+        .mesh_n(mesh)
+        .mesh_n_low(low)
+        .mesh_n_high(high)
         .validation_mode(mode)
         .validate_messages()
         .message_id_fn(move |message| again.id(message))

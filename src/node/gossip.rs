@@ -327,7 +327,8 @@ impl Node {
     /// now, if it is not from somebody's memory.
     pub(super) fn hear_in(&mut self, room: Room, data: &[u8], from: Option<PeerId>) -> Fate {
         // Most of what others remember came by gossip as well, and is not worth a look at its signature.
-        let is_old = |message: &Unproven| from.is_none() && self.replay.knows(&message.author(), message.time());
+        let is_old =
+            |message: &Unproven| from.is_none() && self.replay.knows(&message.author(), message.time());
         let opened = match envelope::read(data) {
             Ok(message) if is_old(&message) => return Fate::Known,
             Ok(message) => message.prove(),

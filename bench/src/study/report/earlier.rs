@@ -119,7 +119,7 @@ fn delivery(worst: &Figures) -> [String; 4] {
     [
         "delivery under loss, worst transport".to_owned(),
         format!("> {DELIVERY} %, fan-out 6"),
-        format!("{share:.4} % ({}), fan-out 6", worst.cell),
+        format!("{share:.4} % ({}), fan-out {}", worst.cell, warren::limits::MESH[0]),
         why,
     ]
 }
