@@ -9,8 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use super::plan::Plan;
 use super::report;
-use super::world::{Plan, World};
+use super::world::World;
 use crate::table::Table;
 
 /// A line of the file, by column.

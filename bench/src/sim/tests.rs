@@ -1,6 +1,7 @@
 use warren::limits;
 
-use super::world::{Event, Plan, World};
+use super::plan::{Bounds, Plan};
+use super::world::{Event, World};
 
 pub(super) fn plan(nodes: usize, seed: u64) -> Plan {
     Plan {
@@ -17,6 +18,8 @@ pub(super) fn plan(nodes: usize, seed: u64) -> Plan {
         joins: 0.0,
         form: false,
         hubs: 1,
+        fan_out: limits::ROOM_NEIGHBOURS,
+        links: Bounds::default(),
         seed,
     }
 }
@@ -90,8 +93,8 @@ fn a_line_of_nodes_takes_as_many_hops_as_it_has() {
 #[test]
 fn a_room_forms_from_nothing() {
     let world = ran(Plan { form: true, joins: 10.0, ..plan(60, 2) });
-    assert_eq!(world.tally.joins, 60);
-    assert_eq!(world.tally.joined.len(), 60, "everybody has found somebody");
+    assert_eq!(world.tally.newcomers.joins, 60);
+    assert_eq!(world.tally.newcomers.joined.len(), 60, "everybody has found somebody");
     let few = |n: &super::world::Node| n.links.len() < limits::ROOM_NEIGHBOURS;
     assert!(!world.nodes.iter().any(few), "and enough of them");
 }
@@ -102,6 +105,10 @@ fn meshes_stay_within_gossipsubs_bounds() {
     let gossip = libp2p::gossipsub::Config::default();
     for node in &world.nodes {
         // Between two heartbeats others may come on top.
-        assert!((gossip.mesh_n_low()..=gossip.mesh_n_high() + 2).contains(&node.mesh()), "{}", node.mesh());
+        assert!(
+            (gossip.mesh_n_low()..=gossip.mesh_n_high() + 2).contains(&node.links.mesh()),
+            "{}",
+            node.links.mesh()
+        );
     }
 }

@@ -1,0 +1,127 @@
+//! Whom a node wants to be connected with: warren's `src/node/wishes.rs`, for one room without a local network.
+
+use warren::limits;
+
+use super::micros;
+use super::queue::Micros;
+use super::world::{NodeId, World};
+
+/// It is being dialled.
+const DIALLING: Micros = Micros::MAX;
+
+/// Peers that are said to be in the room. Apart from what is known of each, since most are known already.
+#[derive(Default)]
+pub(crate) struct Candidates {
+    peers: Vec<NodeId>,
+    known: Vec<Candidate>,
+}
+
+struct Candidate {
+    since: Micros,
+    /// Not to be dialled before; `DIALLING` while it is.
+    due: Micros,
+    /// Dials that failed in a row.
+    failures: u32,
+}
+
+impl Candidates {
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(crate) fn has(&self, peer: NodeId) -> bool {
+        self.peers.contains(&peer)
+    }
+
+    fn add(&mut self, peer: NodeId, since: Micros) {
+        self.peers.push(peer);
+        self.known.push(Candidate { since, due: 0, failures: 0 });
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.peers.swap_remove(at);
+        self.known.swap_remove(at);
+    }
+
+    fn position(&self, peer: NodeId) -> Option<usize> {
+        self.peers.iter().position(|other| *other == peer)
+    }
+
+    fn dialling(&self) -> usize {
+        self.known.iter().filter(|known| known.due == DIALLING).count()
+    }
+}
+
+impl World {
+    /// Somebody is said to be in the room. Who cannot be dialled now makes place.
+    pub(crate) fn candidate(&mut self, node: NodeId, peer: NodeId) {
+        let now = self.now;
+        let state = &mut self.nodes[node as usize];
+        let candidates = &mut state.candidates;
+        if peer == node || candidates.has(peer) {
+            return;
+        }
+        if candidates.len() >= limits::CANDIDATES {
+            let is_useless =
+                |at: &usize| candidates.known[*at].due > now && !state.links.has(candidates.peers[*at]);
+            let Some(useless) = (0..candidates.len()).find(is_useless) else { return };
+            candidates.remove(useless);
+        }
+        candidates.add(peer, now);
+    }
+
+    /// Dials whom the node wants.
+    pub(crate) fn look(&mut self, node: NodeId) {
+        let (now, unheard) = (self.now, micros(limits::UNHEARD));
+        let mut dialling = self.nodes[node as usize].candidates.dialling();
+        while dialling < limits::WISH_DIALS {
+            let state = &self.nodes[node as usize];
+            let is_short = state.links.len() + dialling < limits::ROOM_NEIGHBOURS;
+            let is_known = |peer| state.members.is_full() || state.members.has(peer);
+            let is_wanted = |at: &usize| {
+                let (peer, known) = (state.candidates.peers[*at], &state.candidates.known[*at]);
+                known.due <= now
+                    && (is_short || now >= known.since + unheard && !is_known(peer))
+                    && !state.links.has(peer)
+            };
+            let wanted: Vec<usize> = (0..state.candidates.len()).filter(is_wanted).collect();
+            if wanted.is_empty() {
+                return;
+            }
+            let pick = wanted[self.rng.usize(..wanted.len())];
+            let candidates = &mut self.nodes[node as usize].candidates;
+            candidates.known[pick].due = DIALLING;
+            let peer = candidates.peers[pick];
+            self.dial(node, peer, true);
+            dialling += 1;
+        }
+    }
+
+    /// A wish was dialled. Whoever has neighbours enough can do without one that could not be reached.
+    pub(crate) fn wished(&mut self, node: NodeId, peer: NodeId, is_there: bool) {
+        let now = self.now;
+        let state = &mut self.nodes[node as usize];
+        let Some(at) = state.candidates.position(peer) else { return };
+        if !is_there && state.links.len() >= limits::ROOM_NEIGHBOURS {
+            return state.candidates.remove(at);
+        }
+        let known = &mut state.candidates.known[at];
+        if is_there {
+            (known.due, known.failures) = (0, 0);
+            return;
+        }
+        let most = micros(limits::BOOK_REDIAL_MOST);
+        let delay = (micros(limits::REDIAL_FIRST) << known.failures.min(20)).min(most);
+        known.failures += 1;
+        known.due = now + delay - self.rng.u64(0..=delay / 2);
+    }
+
+    /// A neighbour is not one any more, and not to be dialled again at once.
+    pub(crate) fn rest(&mut self, node: NodeId, peer: NodeId) {
+        let again = self.now + micros(limits::REDIAL_FIRST);
+        let candidates = &mut self.node(node).candidates;
+        if let Some(at) = candidates.position(peer) {
+            candidates.known[at].due = again;
+        }
+    }
+}
