@@ -343,7 +343,9 @@ impl World {
         self.note_heard(node, author);
         let now = self.now;
         let state = &mut self.nodes[node as usize];
+        let was_full = state.members.is_full();
         if state.members.heard(author, now) {
+            self.tally.forgotten += u64::from(was_full);
             let chance = members::answer_chance(state.members.len());
             if self.rng.f64() < chance {
                 let delay = self.rng.u64(0..micros(limits::PRESENCE_DELAY));

@@ -9,11 +9,11 @@ use std::collections::BinaryHeap;
 /// Simulated time. Unit: microseconds since the start.
 pub(crate) type Micros = u64;
 
-/// Width of a slot: so that a thousand are in it where many are under way. Unit: microseconds.
-const SLOT: Micros = 64;
+/// Width of a slot. Unit: microseconds.
+const SLOT: Micros = 256;
 
-/// Slots ahead that are kept apart: a second. Unit: slots.
-const SLOTS: usize = 16_384;
+/// Slots ahead that are kept apart: a second of them. Unit: slots.
+const SLOTS: usize = 4096;
 
 pub(crate) struct Queue<E> {
     /// What was due in the current slot when its turn came, the next one last.

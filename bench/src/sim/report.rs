@@ -95,6 +95,10 @@ fn tables(world: &World, row: &mut impl FnMut(&str, String)) {
     let members = spread(world, |world, n| world.nodes[n].members.len());
     let candidates = spread(world, |world, n| world.nodes[n].candidates.len());
     row("table of members: median, bound", format!("{}, {}", members.percentile(0.5), limits::MEMBERS));
+    row("who speaks and was forgotten, the table being full, a node and minute", {
+        let each = each(world, world.measured.forgotten) / world.alive as f64;
+        format!("{:.2}", 60.0 * each)
+    });
     row("candidates: median, bound", format!("{}, {}", candidates.percentile(0.5), limits::CANDIDATES));
     row("records of the room in the DHT, bound", {
         format!("{}, {}", world.dht.records(), limits::DHT_PROVIDERS_PER_KEY)

@@ -120,6 +120,8 @@ pub(crate) struct Tally {
     pub(crate) lookups: u64,
     pub(crate) unanswered: u64,
     pub(crate) newcomers: Newcomers,
+    /// Members that spoke, and were not in a table that was full: for it they came anew, and another was forgotten.
+    pub(crate) forgotten: u64,
     /// Segments that were lost and repeated.
     pub(crate) repeated: u64,
 }

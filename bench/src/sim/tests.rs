@@ -38,6 +38,48 @@ fn the_same_seed_gives_the_same_run_and_another_one_another() {
 }
 
 #[test]
+fn a_newcomer_is_heard_by_all_that_were_there() {
+    let world = ran(Plan { joins: 4.0, ..plan(150, 6) });
+    let newcomers = &world.tally.newcomers;
+    assert_eq!((newcomers.joins, newcomers.joined.len(), newcomers.heard_by_all.len()), (20, 20, 20));
+    // A dial of a bootstrap node, a lookup and a dial of a member take more than a quarter of a second; nobody is heard
+    // before he is connected.
+    assert!(newcomers.joined.percentile(0.0) > 250.0);
+    assert!(newcomers.heard_by_all.percentile(0.0) > newcomers.joined.percentile(0.0));
+}
+
+#[test]
+fn a_greater_fan_out_takes_fewer_hops_and_more_copies() {
+    let of = |fan_out| ran(Plan { fan_out, ..plan(300, 2) });
+    let (narrow, wide) = (of(3), of(8));
+    assert!(narrow.tally.hops.mean() > wide.tally.hops.mean() + 1.0);
+    assert!(narrow.tally.text_duplicates * 2 < wide.tally.text_duplicates);
+    assert!(narrow.nodes.iter().all(|node| node.links.mesh() <= 8), "twice 3, and two between heartbeats");
+}
+
+#[test]
+fn a_node_keeps_as_many_connections_as_its_bounds_say() {
+    let median = |links| {
+        let mut counts: Vec<usize> =
+            ran(Plan { links, ..plan(200, 3) }).nodes.iter().map(|node| node.links.len()).collect();
+        counts.sort_unstable();
+        counts[100]
+    };
+    let few = median(Bounds { low: 12, high: 16 });
+    assert!((12..=17).contains(&few), "{few}");
+    assert!(median(Bounds { low: 30, high: 40 }) >= 30);
+}
+
+#[test]
+fn a_full_table_forgets_and_a_room_that_fits_does_not() {
+    let members = limits::MEMBERS;
+    let large = ran(Plan { talkers: 40, warmup: 1_000_000, duration: 1_000_000, ..plan(members + 100, 1) });
+    assert!(large.nodes.iter().all(|node| node.members.len() == members));
+    assert!(large.tally.forgotten > 0, "some of those who speak are not in it");
+    assert_eq!(ran(plan(200, 1)).tally.forgotten, 0);
+}
+
+#[test]
 fn every_copy_that_is_sent_has_one_fate() {
     for seed in 0..4 {
         let world = ran(Plan { joins: 5.0, loss: 0.1, ..plan(120, seed) });

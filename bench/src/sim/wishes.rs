@@ -2,6 +2,7 @@
 
 use warren::limits;
 
+use super::links::Links;
 use super::micros;
 use super::queue::Micros;
 use super::world::{NodeId, World};
@@ -14,6 +15,8 @@ const DIALLING: Micros = Micros::MAX;
 pub(crate) struct Candidates {
     peers: Vec<NodeId>,
     known: Vec<Candidate>,
+    /// None of them rests for longer than this.
+    rest_until: Micros,
 }
 
 struct Candidate {
@@ -43,6 +46,21 @@ impl Candidates {
         self.known.swap_remove(at);
     }
 
+    /// It is not to be dialled before `due`.
+    fn rest(&mut self, at: usize, due: Micros) {
+        self.known[at].due = due;
+        self.rest_until = self.rest_until.max(due);
+    }
+
+    /// Somebody who cannot be dialled now and is not connected. It is asked of full tables whenever somebody is heard.
+    fn useless(&mut self, links: &Links, now: Micros) -> Option<usize> {
+        if self.rest_until <= now {
+            return None;
+        }
+        self.rest_until = self.known.iter().map(|known| known.due).max().unwrap_or(0);
+        (0..self.len()).find(|at| self.known[*at].due > now && !links.has(self.peers[*at]))
+    }
+
     fn position(&self, peer: NodeId) -> Option<usize> {
         self.peers.iter().position(|other| *other == peer)
     }
@@ -62,9 +80,7 @@ impl World {
             return;
         }
         if candidates.len() >= limits::CANDIDATES {
-            let is_useless =
-                |at: &usize| candidates.known[*at].due > now && !state.links.has(candidates.peers[*at]);
-            let Some(useless) = (0..candidates.len()).find(is_useless) else { return };
+            let Some(useless) = candidates.useless(&state.links, now) else { return };
             candidates.remove(useless);
         }
         candidates.add(peer, now);
@@ -90,7 +106,7 @@ impl World {
             }
             let pick = wanted[self.rng.usize(..wanted.len())];
             let candidates = &mut self.nodes[node as usize].candidates;
-            candidates.known[pick].due = DIALLING;
+            candidates.rest(pick, DIALLING);
             let peer = candidates.peers[pick];
             self.dial(node, peer, true);
             dialling += 1;
@@ -113,7 +129,8 @@ impl World {
         let most = micros(limits::BOOK_REDIAL_MOST);
         let delay = (micros(limits::REDIAL_FIRST) << known.failures.min(20)).min(most);
         known.failures += 1;
-        known.due = now + delay - self.rng.u64(0..=delay / 2);
+        let due = now + delay - self.rng.u64(0..=delay / 2);
+        state.candidates.rest(at, due);
     }
 
     /// A neighbour is not one any more, and not to be dialled again at once.
@@ -121,7 +138,7 @@ impl World {
         let again = self.now + micros(limits::REDIAL_FIRST);
         let candidates = &mut self.node(node).candidates;
         if let Some(at) = candidates.position(peer) {
-            candidates.known[at].due = again;
+            candidates.rest(at, again);
         }
     }
 }
