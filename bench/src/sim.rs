@@ -21,7 +21,7 @@ mod wishes;
 mod world;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use argh::FromArgs;
@@ -151,13 +151,30 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// A simulation from beginning to end.
+/// Between two lines that tell how far a simulation is.
+const TELL: Duration = Duration::from_secs(10);
+
+/// A simulation from beginning to end. How far it is goes to standard error.
 fn ran(plan: Plan) -> Result<World> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
+    let mut told = started;
     let mut world = World::new(plan)?;
-    world.run();
-    let took = started.elapsed().as_secs_f64();
-    eprintln!("  {:.0} s simulated within {took:.1} s", world.now as f64 / 1e6);
+    world.run(|at, end| {
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            eprintln!(
+                "  {} of {} s simulated after {:.0} s",
+                at / 1_000_000,
+                end / 1_000_000,
+                started.elapsed().as_secs_f64()
+            );
+        }
+    });
+    eprintln!(
+        "  {} s simulated within {:.1} s",
+        world.now.div_ceil(1_000_000),
+        started.elapsed().as_secs_f64()
+    );
     Ok(world)
 }
 

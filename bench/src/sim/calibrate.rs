@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(of_warrens.len(), 6, "three transports, clean and impaired");
         for cell in of_warrens {
             let mut world = World::new(plan(cell, &conditions).expect("complete")).expect("signed");
-            world.run();
+            world.run(|_, _| {});
             let rows = compare(cell, &world).expect("all columns are there");
             let of = |name: &str| rows.iter().find(|row| row[0] == name).expect(name);
             assert_eq!(of("connections")[2], cell.text("connections").expect("measured"));

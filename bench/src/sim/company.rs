@@ -331,7 +331,9 @@ impl World {
 
     fn part(&mut self, a: NodeId, b: NodeId) {
         for (node, peer) in [(a, b), (b, a)] {
+            let now = self.now;
             let state = self.node(node);
+            state.parted = now;
             state.links.remove(peer);
             state.members.disconnected(peer);
             self.rest(node, peer);

@@ -50,9 +50,7 @@ impl World {
     fn send(&mut self, from: NodeId, link: usize, message: MessageId, hop: u8) {
         let way = self.one_way();
         let links = &mut self.nodes[from as usize].links;
-        let (to, link) = (links.peer(link), links.link_mut(link));
-        let arrival = (self.now + way).max(link.last);
-        link.last = arrival;
+        let (to, arrival) = (links.peer(link), links.in_order(link, self.now + way));
         let of_kind = &mut self.tally.bytes;
         let (bytes, of_kind) = match self.messages[message as usize].is_text {
             true => (PACKET + self.sizes.text, &mut of_kind.text),
@@ -80,23 +78,24 @@ impl World {
             return self.repeated(message);
         }
         self.tally.copies.under_way -= 1;
-        if !self.nodes[to as usize].links.has(from) {
+        let (now, work) = (self.now, self.plan.work);
+        let said = &mut self.messages[message as usize];
+        let state = &mut self.nodes[to as usize];
+        if state.parted >= said.said && !state.links.has(from) {
             self.tally.copies.cut += 1;
             return;
         }
         self.tally.copies.delivered += 1;
-        let said = &mut self.messages[message as usize];
         said.seen[to as usize / 64] |= 1 << (to % 64);
         said.reached += 1;
-        let (now, work) = (self.now, self.plan.work);
-        let node = self.node(to);
-        let done = node.busy_until.max(now) + work;
-        node.busy_until = done;
-        self.queue.add(done, Event::Forward { node: to, from, message, hop });
+        // What follows is later than what may happen meanwhile, which has nothing to do with this.
+        self.now = state.busy_until.max(now) + work;
+        state.busy_until = self.now;
+        self.forward(to, from, message, hop);
     }
 
     /// The node has checked a message: it shows it and hands it on.
-    pub(crate) fn forward(&mut self, node: NodeId, from: NodeId, message: MessageId, hop: u8) {
+    fn forward(&mut self, node: NodeId, from: NodeId, message: MessageId, hop: u8) {
         let Message { author, is_text, is_counted, said, .. } = *self.said(message);
         if is_counted && self.nodes[node as usize].started <= said {
             self.tally.text_deliveries += 1;
@@ -281,9 +280,8 @@ impl World {
         self.count(from, to, bytes);
         let arrival = self.now + self.one_way();
         let links = &mut self.node(from).links;
-        let link = links.position(to).map(|at| links.link_mut(at))?;
-        link.last = link.last.max(arrival);
-        Some(link.last)
+        let link = links.position(to)?;
+        Some(links.in_order(link, arrival))
     }
 
     fn remember(&mut self, node: NodeId, message: MessageId) {

@@ -1,5 +1,5 @@
 //! The connections of a node. Those of its mesh come first, since every message goes over them and nothing else; peers
-//! are apart from what is known of their connections, since most questions are whether somebody is among them.
+//! and what a message takes are apart from the rest: ten thousand nodes fit into no cache.
 
 use super::queue::Micros;
 use super::world::NodeId;
@@ -7,6 +7,8 @@ use super::world::NodeId;
 #[derive(Default)]
 pub(crate) struct Links {
     peers: Vec<NodeId>,
+    /// When the last of what was sent to each arrives.
+    last: Vec<Micros>,
     links: Vec<Link>,
     /// So many of them are in the mesh.
     mesh: usize,
@@ -17,8 +19,6 @@ pub(crate) struct Link {
     /// No GRAFT before this.
     pub(crate) backoff: Micros,
     pub(crate) since: Micros,
-    /// When the last of what was sent arrives: a stream keeps its order.
-    pub(crate) last: Micros,
 }
 
 impl Links {
@@ -64,10 +64,17 @@ impl Links {
         &mut self.links[at]
     }
 
+    /// When something arrives that would at this time by itself: a stream keeps its order.
+    pub(crate) fn in_order(&mut self, at: usize, arrival: Micros) -> Micros {
+        self.last[at] = self.last[at].max(arrival);
+        self.last[at]
+    }
+
     /// Beside the mesh.
     pub(crate) fn add(&mut self, peer: NodeId, outbound: bool, now: Micros) {
         self.peers.push(peer);
-        self.links.push(Link { outbound, backoff: 0, since: now, last: 0 });
+        self.last.push(0);
+        self.links.push(Link { outbound, backoff: 0, since: now });
     }
 
     pub(crate) fn remove(&mut self, peer: NodeId) {
@@ -76,6 +83,7 @@ impl Links {
             at = self.prune(at);
         }
         self.peers.swap_remove(at);
+        self.last.swap_remove(at);
         self.links.swap_remove(at);
     }
 
@@ -99,6 +107,7 @@ impl Links {
 
     fn swap(&mut self, a: usize, b: usize) {
         self.peers.swap(a, b);
+        self.last.swap(a, b);
         self.links.swap(a, b);
     }
 }

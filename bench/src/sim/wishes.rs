@@ -52,11 +52,8 @@ impl Candidates {
         self.rest_until = self.rest_until.max(due);
     }
 
-    /// Somebody who cannot be dialled now and is not connected. It is asked of full tables whenever somebody is heard.
+    /// Somebody who cannot be dialled now and is not connected.
     fn useless(&mut self, links: &Links, now: Micros) -> Option<usize> {
-        if self.rest_until <= now {
-            return None;
-        }
         self.rest_until = self.known.iter().map(|known| known.due).max().unwrap_or(0);
         (0..self.len()).find(|at| self.known[*at].due > now && !links.has(self.peers[*at]))
     }
@@ -76,10 +73,12 @@ impl World {
         let now = self.now;
         let state = &mut self.nodes[node as usize];
         let candidates = &mut state.candidates;
-        if peer == node || candidates.has(peer) {
+        let is_full = candidates.len() >= limits::CANDIDATES;
+        // As a rule a table that is full has nobody to give up.
+        if peer == node || is_full && candidates.rest_until <= now || candidates.has(peer) {
             return;
         }
-        if candidates.len() >= limits::CANDIDATES {
+        if is_full {
             let Some(useless) = candidates.useless(&state.links, now) else { return };
             candidates.remove(useless);
         }

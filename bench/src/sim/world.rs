@@ -19,6 +19,7 @@ use super::company::{Dht, Hub};
 use super::line::Line;
 use super::links::Links;
 use super::members::Members;
+use super::micros;
 use super::newcomers::Newcomer;
 use super::plan::Plan;
 use super::queue::{Micros, Queue};
@@ -34,13 +35,6 @@ pub(crate) enum Event {
     /// A copy of a message arrives, after so many hops.
     Copy {
         to: NodeId,
-        from: NodeId,
-        message: MessageId,
-        hop: u8,
-    },
-    /// The node is done with its work on a message, and hands it on.
-    Forward {
-        node: NodeId,
         from: NodeId,
         message: MessageId,
         hop: u8,
@@ -95,6 +89,8 @@ pub(crate) struct Node {
     /// Messages that were asked for since the last heartbeat.
     pub(crate) wanted: Vec<MessageId>,
     pub(crate) busy_until: Micros,
+    /// When it last lost a connection.
+    pub(crate) parted: Micros,
     pub(crate) way: Way,
     /// Until all that were there before it have heard it.
     pub(crate) newcomer: Option<Box<Newcomer>>,
@@ -185,17 +181,18 @@ impl World {
         Ok(world)
     }
 
-    /// Runs until everything that was said had time to arrive.
-    pub(crate) fn run(&mut self) {
+    /// Runs until everything that was said had time to arrive. After each simulated second it tells where it is, and
+    /// where the end is.
+    pub(crate) fn run(&mut self, mut tell: impl FnMut(Micros, Micros)) {
         let formed = match self.plan.form {
             true => (self.plan.nodes as f64 / self.plan.joins.max(0.001) * 1e6) as Micros,
             false => 0,
         };
         let from = formed + self.plan.warmup;
         let to = from + self.plan.duration;
-        let grace = super::DRAIN.as_micros() as Micros;
+        let end = to + micros(super::DRAIN);
         self.schedule_talk(from, to);
-        let (mut is_open, mut is_over) = (false, false);
+        let (mut is_open, mut is_over, mut second) = (false, false, 0);
         while let Some((at, event)) = self.queue.next() {
             if !is_open && at >= from {
                 is_open = true;
@@ -207,8 +204,12 @@ impl World {
                 self.measured = self.tally.clone();
                 self.busiest = self.traffic.iter().copied().max().unwrap_or(0);
             }
-            if at >= to + grace {
+            if at >= end {
                 break;
+            }
+            if at / 1_000_000 > second {
+                second = at / 1_000_000;
+                tell(at, end);
             }
             self.now = at;
             self.handle(event);
@@ -227,7 +228,6 @@ impl World {
     pub(super) fn handle(&mut self, event: Event) {
         match event {
             Event::Copy { to, from, message, hop } => self.on_copy(to, from, message, hop),
-            Event::Forward { node, from, message, hop } => self.forward(node, from, message, hop),
             Event::IHave { to, from, ids } => self.on_ihave(to, from, &ids),
             Event::IWant { to, from, ids } => self.on_iwant(to, from, &ids),
             Event::Graft { to, from } => self.on_graft(to, from),
@@ -316,6 +316,7 @@ impl Node {
             recent: VecDeque::from([Vec::new()]),
             wanted: Vec::new(),
             busy_until: 0,
+            parted: 0,
             way: Way::default(),
             newcomer: None,
         }

@@ -25,7 +25,7 @@ pub(super) struct Figures {
     pub(super) said: usize,
     pub(super) expected: usize,
     pub(super) delivered: usize,
-    /// Shown more than once to a reader.
+    /// Shown more than once to a reader that was never away.
     pub(super) repeated: usize,
     /// Of all deliveries, in order. Unit: ms.
     pub(super) latencies: Vec<f64>,
@@ -75,7 +75,8 @@ pub(super) fn deliveries(record: &Record) -> (Vec<Delivery>, usize) {
         for (author, number, at) in &account.heard {
             let author = usize::from(*author);
             if !seen.insert((author, *number)) {
-                repeated += 1;
+                // Who came back knows nothing of its earlier life, and may ask for what was said meanwhile.
+                repeated += usize::from(stays(record, receiver));
                 continue;
             }
             let sent = record.sent.get(author).and_then(|lines| *lines.get(*number as usize)?);

@@ -44,7 +44,9 @@ pub(super) fn write(text: &mut String, setting: &Setting, done: &[Done]) -> std:
         (None, Some(clean)) => rows.push(validation(clean)),
         (None, None) => {}
     }
-    if let Some(cell) = done.iter().find(|done| done.figures.cell.nat) {
+    // The earlier study's was impaired.
+    let homes = done.iter().filter(|done| done.figures.cell.nat);
+    if let Some(cell) = homes.max_by_key(|done| done.figures.cell.impaired) {
         rows.push(discovery(done, cell));
         rows.push(punching(cell));
     }
