@@ -275,6 +275,13 @@ impl Args {
                 1000.0 * DELIVERY_COST
             ));
         }
+        if self.soak.is_some() && measure.as_secs_f64() < soak::LEAST {
+            remarks.push(format!(
+                "{} s are too short to tell growth from warming up, which takes {} s",
+                measure.as_secs_f64(),
+                soak::LEAST
+            ));
+        }
         let start = Instant::now();
         Setting { work, weather, times, seen: None, is_kernel: false, load, remarks, start }
     }

@@ -268,6 +268,48 @@ impl Figures {
     }
 }
 
+#[cfg(test)]
+impl Figures {
+    /// A cell of which only deliveries, their latency and the CPU time for them are known.
+    pub(super) fn blank(cell: Cell, latencies: Vec<f64>, cpu_s: f64) -> Self {
+        Figures {
+            cell,
+            nodes: 16,
+            seconds: 10.0,
+            said: latencies.len(),
+            expected: latencies.len(),
+            delivered: latencies.len(),
+            repeated: 0,
+            latencies,
+            graph_hops: f64::NAN,
+            mesh_hops: f64::NAN,
+            path_hops: f64::NAN,
+            mesh_ratio: f64::NAN,
+            path_ratio: f64::NAN,
+            duplicates: f64::NAN,
+            ip_bytes: 0.0,
+            packets: 0.0,
+            cpu_s,
+            rss_mb: f64::NAN,
+            anonymous_mb: f64::NAN,
+            processes: 16,
+            heard_all_s: f64::NAN,
+            members_all_s: f64::NAN,
+            connections: f64::NAN,
+            rtt_ms: f64::NAN,
+            quic: f64::NAN,
+            direct: f64::NAN,
+            busy: 0.5,
+            others: 0.0,
+            own_cores: 0.0,
+            link_cores: 0.0,
+            link_late_ms: 0.0,
+            link_loss: 0.0,
+            link_overflowed: 0.0,
+        }
+    }
+}
+
 /// When the last node knew of all others, if each has.
 fn members_all(record: &Record) -> f64 {
     let others = record.accounts.len() - 1;

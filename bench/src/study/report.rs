@@ -349,7 +349,7 @@ fn stun(done: &[Done], nodes: usize) -> (usize, usize) {
 
 /// Memory over time, where that was long enough to tell.
 fn growth(text: &mut String, done: &[Done]) -> std::fmt::Result {
-    for Done { record, figures } in done.iter().filter(|done| done.figures.seconds >= 600.0) {
+    for Done { record, figures } in done.iter().filter(|done| done.figures.seconds >= soak::LEAST) {
         let slopes = soak::slopes(&record.samples.usage);
         let (least, most) = range(&slopes);
         writeln!(

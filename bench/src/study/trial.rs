@@ -315,7 +315,8 @@ mod tests {
 
     #[test]
     fn who_was_away_may_be_refused_and_who_stayed_may_not() {
-        let refused = Account { refusal: Some("no_peers".to_owned()), ..Account::default() };
+        let mut refused = Account::default();
+        refused.refusal = Some("no_peers".to_owned());
         let accounts = [refused.clone(), refused];
         let troubles = |absent: &[usize]| troubles(&accounts, &Samples::default(), absent).len();
         assert_eq!((troubles(&[]), troubles(&[1]), troubles(&[0, 1])), (2, 1, 0));

@@ -129,3 +129,48 @@ fn difference(text: &mut String, cells: &[&Figures]) -> std::fmt::Result {
         cpu_us(strict) - cpu_us(none),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Carrier;
+    use crate::study::plan::{Cell, Transport};
+
+    fn cell(subject: Subject, ms: f64, cpu_s: f64) -> Figures {
+        Figures::blank(Cell { subject, impaired: true, nat: false }, vec![ms; 1000], cpu_s)
+    }
+
+    fn tuned(tuning: Tuning, ms: f64, cpu_s: f64) -> Figures {
+        cell(Subject::Tuned(Carrier::Quic, tuning), ms, cpu_s)
+    }
+
+    fn written(cells: &[Figures]) -> String {
+        let mut text = String::new();
+        write(&mut text, &cells.iter().collect::<Vec<_>>()).expect("a String takes everything");
+        text
+    }
+
+    #[test]
+    fn what_checking_adds_is_strict_less_none() {
+        let warren = cell(Subject::Warren(Transport::Quic), 70.0, 1.0);
+        let (strict, none) =
+            (tuned(Tuning::IsStrict(true), 74.5, 0.8), tuned(Tuning::IsStrict(false), 73.0, 0.6));
+        let text = written(&[warren, strict, none]);
+        assert!(text.contains("| tokio-quic-unchecked-impaired | none | 100.0000 | 73.0 |"), "{text}");
+        assert!(text.contains("| warren-quic-impaired | strict, its own | 100.0000 | 70.0 |"), "{text}");
+        assert!(text.contains("adds +1.50 ms at the median, +1.50 ms at p99, and +200 us"), "{text}");
+        assert!(!text.contains("## Fan-out"));
+    }
+
+    #[test]
+    fn the_least_fan_out_is_beside_the_greatest() {
+        let fan_outs = [(3, 100.0, 0.5), (6, 90.0, 0.8), (8, 80.0, 1.0)];
+        let text = written(&fan_outs.map(|(d, ms, cpu_s)| tuned(Tuning::FanOut(d), ms, cpu_s)));
+        assert!(
+            text.contains("From a fan-out of 3 to one of 8") && text.contains("CPU time 2.00 times"),
+            "{text}"
+        );
+        assert!(text.contains("latency is 0.80 times as long at the median"), "{text}");
+        assert_eq!(written(&[cell(Subject::Broker, 1.0, 1.0)]), "", "no sweep, no section");
+    }
+}
