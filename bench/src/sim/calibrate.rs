@@ -20,7 +20,8 @@ const MEANING: &str = "\
 A simulation beside the same with real nodes, cell by cell. p50_ms, p95_ms, p99_ms: latency. path_hops: links that a text
 crosses, measured by its arrival. duplicates_per_delivery: copies beyond the first. ip_bytes_per_delivery: all traffic, both
 ways, presence and the DHT included. connections: of a node with others. What is not simulated is in sim/world.rs: above all
-nobody waits for a processor, and all connections are QUIC's.";
+nobody waits for a processor, and all connections are QUIC's. In clean cells nothing takes time but that, so their latencies
+are no comparison.";
 
 /// Above this share of the machine's time programs wait for each other.
 const CROWDED: f64 = 0.95;

@@ -17,7 +17,7 @@ pub(super) fn heading(plan: &Plan) -> String {
         ms(plan.jitter),
         plan.loss * 100.0,
         plan.talkers.min(plan.nodes),
-        plan.rate,
+        (1000.0 * plan.rate).round() / 1000.0,
         plan.size,
         plan.joins,
         if plan.form { " from nothing" } else { "" },
