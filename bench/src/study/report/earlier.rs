@@ -152,7 +152,7 @@ fn swept_validation(strict: &Figures, none: &Figures) -> [String; 4] {
         format!("+{VALIDATION_MS} ms"),
         format!("{:+.2} ms (upstream)", strict.percentile(0.5) - none.percentile(0.5)),
         format!(
-            "{} beside {}, {:+.2} ms at p99; a message crosses {:.1} links, at each of which it is checked; warren checks              always",
+            "{} beside {}, {:+.2} ms at p99; a message crosses {:.1} links, at each of which it is checked; warren checks always",
             strict.cell,
             none.cell,
             strict.percentile(0.99) - none.percentile(0.99),

@@ -122,8 +122,8 @@ fn difference(text: &mut String, cells: &[&Figures]) -> std::fmt::Result {
     let cpu_us = |cell: &Figures| cell.cpu_s * 1e6 / cell.delivered as f64;
     writeln!(
         text,
-        "Checking adds {:+.2} ms at the median, {:+.2} ms at p99, and {:+.0} us of CPU time a delivery. What a median of one \
-         run may be off by is more than a signature takes on a machine with a core to spare: run it twice.\n",
+        "Checking adds {:+.2} ms at the median, {:+.2} ms at p99, and {:+.0} us of CPU time a delivery. A single run \
+         has its noise in all three: repeat it.\n",
         strict.percentile(0.5) - none.percentile(0.5),
         strict.percentile(0.99) - none.percentile(0.99),
         cpu_us(strict) - cpu_us(none),
