@@ -5,26 +5,31 @@
 mod calibrate;
 mod company;
 mod gossip;
+mod line;
+mod links;
 mod members;
+mod newcomers;
+mod plan;
 mod queue;
 mod report;
+mod sweep;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wishes;
 mod world;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use argh::FromArgs;
 
+use self::plan::{Bounds, Plan};
 use self::queue::Micros;
-use self::world::{Plan, World};
-
-/// Nothing is under way for less than this. Unit: microseconds.
-const LEAST_DELAY: Micros = 50;
+use self::sweep::Sweep;
+use self::world::World;
 
 /// How long after the last text copies are waited for.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -75,6 +80,15 @@ pub(crate) struct Args {
     /// bootstrap nodes (default 1)
     #[argh(option, default = "1")]
     bootstraps: usize,
+    /// gossipsub's D: whom each hands a message on to (default 6, as warren has it)
+    #[argh(option, default = "warren::limits::ROOM_NEIGHBOURS")]
+    fan_out: usize,
+    /// connections that a node keeps, and above which it closes some: LOW..HIGH (default: warren's own)
+    #[argh(option, default = "Bounds::default()")]
+    links: Bounds,
+    /// one run for each of several values of this: fan-out or joins
+    #[argh(option)]
+    sweep: Option<Sweep>,
     /// of all that is random (default 1)
     #[argh(option, default = "1")]
     seed: u64,
@@ -92,6 +106,11 @@ impl Args {
         ensure!((1..=warren::limits::TEXT_BYTES).contains(&self.size), "--size is not {}", self.size);
         ensure!(!self.form || self.joins > 0.0, "--form needs --joins: how many a second");
         ensure!(self.joins >= 0.0 && self.bootstraps >= 1, "--joins is 0, and --bootstraps 1 at least");
+        ensure!((2..=32).contains(&self.fan_out), "--fan-out is 2 to 32, not {}", self.fan_out);
+        ensure!(
+            !(self.form && self.sweep == Some(Sweep::Joins)),
+            "--sweep joins is for a room that is there: no --form"
+        );
         let joiners = self.joins * self.seconds as f64;
         ensure!(
             self.form || self.nodes as f64 + joiners <= NODES as f64,
@@ -111,6 +130,8 @@ impl Args {
             joins: self.joins,
             form: self.form,
             hubs: self.bootstraps,
+            fan_out: self.fan_out,
+            links: self.links,
             seed: self.seed,
         })
     }
@@ -122,10 +143,41 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return calibrate::run(folder, &plan);
     }
     println!("{}", report::heading(&plan));
-    let started = std::time::Instant::now();
-    let mut world = World::new(plan)?;
-    world.run();
+    if let Some(sweep) = args.sweep {
+        return sweep::run(sweep, &plan);
+    }
+    let world = ran(plan)?;
     report::print(&world);
-    eprintln!("  simulated within {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Between two lines that tell how far a simulation is.
+const TELL: Duration = Duration::from_secs(10);
+
+/// A simulation from beginning to end. How far it is goes to standard error.
+fn ran(plan: Plan) -> Result<World> {
+    let started = Instant::now();
+    let mut told = started;
+    let mut world = World::new(plan)?;
+    world.run(|at, end| {
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            eprintln!(
+                "  {} of {} s simulated after {:.0} s",
+                at / 1_000_000,
+                end / 1_000_000,
+                started.elapsed().as_secs_f64()
+            );
+        }
+    });
+    eprintln!(
+        "  {} s simulated within {:.1} s",
+        world.now.div_ceil(1_000_000),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(world)
+}
+
+fn micros(duration: Duration) -> Micros {
+    duration.as_micros() as Micros
 }

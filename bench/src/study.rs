@@ -34,7 +34,7 @@ use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
 
 use self::figures::Figures;
-use self::plan::{Cell, Subject, Transport, Workload};
+use self::plan::{Cell, Subject, Sweep, Transport, Workload};
 use self::progress::Progress;
 use self::trial::{Record, Times};
 use self::verify::Seen;
@@ -63,7 +63,7 @@ const HOMES: u16 = 24;
 #[derive(FromArgs)]
 #[argh(subcommand, name = "study")]
 pub(crate) struct Args {
-    /// nodes (default 67, with --quick and --soak 16)
+    /// nodes (default 67, with --quick, --soak and --sweep 16)
     #[argh(option)]
     nodes: Option<u16>,
     /// tcp, quic, mixed (every second node TCP only), both (each node has both) or all (default: tcp, quic and mixed)
@@ -99,6 +99,9 @@ pub(crate) struct Args {
     /// one impaired cell of warrens for so long, to see what grows
     #[argh(option)]
     soak: Option<Span>,
+    /// impaired cells of upstream with several settings, beside warren: fan-out (3, 4, 6, 8) or validation (strict, none)
+    #[argh(option)]
+    sweep: Option<Sweep>,
     /// 16 nodes, warren only, no plots: under 2 minutes
     #[argh(switch)]
     quick: bool,
@@ -225,7 +228,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 impl Args {
     fn workload(&self) -> Result<Workload> {
-        let small = self.quick || self.soak.is_some();
+        ensure!(
+            self.sweep.is_none() || (self.topology == Topology::Flat && self.soak.is_none() && !self.quick),
+            "--sweep goes with neither --topology nat nor --soak nor --quick"
+        );
+        ensure!(
+            self.sweep.is_none()
+                || !matches!(self.transport, Transports::One(Transport::Mixed | Transport::Both)),
+            "--sweep is done with --transport tcp or quic: upstream's peers listen on one"
+        );
+        ensure!(
+            self.sweep.is_none() || self.churn.0 == 0.0,
+            "--sweep goes without --churn: upstream's peers do not find each other again"
+        );
+        let small = self.quick || self.soak.is_some() || self.sweep.is_some();
         let nodes = self.nodes.unwrap_or(if small { 16 } else { 67 });
         ensure!((3..=250).contains(&nodes), "--nodes is from 3 to 250, not {nodes}");
         let rate = self.rate.unwrap_or_else(|| affordable(nodes));
@@ -259,12 +275,22 @@ impl Args {
                 1000.0 * DELIVERY_COST
             ));
         }
+        if self.soak.is_some() && measure.as_secs_f64() < soak::LEAST {
+            remarks.push(format!(
+                "{} s are too short to tell growth from warming up, which takes {} s",
+                measure.as_secs_f64(),
+                soak::LEAST
+            ));
+        }
         let start = Instant::now();
         Setting { work, weather, times, seen: None, is_kernel: false, load, remarks, start }
     }
 
     /// What is to be measured. What cannot be is named in `remarks`.
     fn cells(&self, remarks: &mut Vec<String>) -> Vec<Cell> {
+        if let Some(sweep) = self.sweep {
+            return self.swept_cells(sweep);
+        }
         let nat = self.topology == Topology::Nat;
         let transports = match self.transport {
             Transports::One(transport) => vec![transport],
@@ -272,7 +298,13 @@ impl Args {
             Transports::All => vec![Transport::Tcp, Transport::Quic, Transport::Mixed],
         };
         let mut subjects: Vec<Subject> = transports.into_iter().map(Subject::Warren).collect();
-        if !(self.no_baselines || self.quick || nat || self.soak.is_some()) {
+        let is_alone = self.no_baselines || self.quick || nat || self.soak.is_some();
+        if self.churn.0 > 0.0 && !is_alone {
+            remarks.push(
+                "skipped: upstream and mosquitto, since with --churn only warrens come back".to_owned(),
+            );
+        }
+        if !is_alone && self.churn.0 == 0.0 {
             let carriers: &[Carrier] = match self.transport {
                 Transports::One(Transport::Tcp) => &[Carrier::Tcp],
                 Transports::One(Transport::Quic) => &[Carrier::Quic],
@@ -300,9 +332,21 @@ impl Args {
         cells
     }
 
+    /// With one carrier: the one that was asked for, and QUIC otherwise.
+    fn swept_cells(&self, sweep: Sweep) -> Vec<Cell> {
+        let (transport, carrier) = match self.transport {
+            Transports::One(Transport::Tcp) => (Transport::Tcp, Carrier::Tcp),
+            _ => (Transport::Quic, Carrier::Quic),
+        };
+        let tuned = sweep.tunings().into_iter().map(|tuning| Subject::Tuned(carrier, tuning));
+        let subjects = [Subject::Warren(transport)].into_iter().chain(tuned);
+        subjects.map(|subject| Cell { subject, impaired: true, nat: false }).collect()
+    }
+
     fn programs(&self, cells: &[Cell]) -> Result<Programs> {
         let warren = program::warren(self.warren.clone(), Data::Envelope, Profile::Measured)?;
-        let has_reference = cells.iter().any(|cell| matches!(cell.subject, Subject::Reference(_)));
+        let is_reference = |cell: &Cell| matches!(cell.subject, Subject::Reference(_) | Subject::Tuned(..));
+        let has_reference = cells.iter().any(is_reference);
         let reference = has_reference.then(|| program::reference(self.reference.clone(), Profile::Measured));
         Ok(Programs { warren, reference: reference.transpose()?, broker: mosquitto() })
     }

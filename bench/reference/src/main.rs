@@ -6,6 +6,9 @@
 //! too. Two things go beyond a first draft by such a user, and both favour it: output is
 //! buffered while there is more to do, and publishing is lossless (see [`Peer::publish`]).
 
+mod gossip;
+mod key;
+
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::io::{BufWriter, StdoutLock, Write};
@@ -17,8 +20,8 @@ use anyhow::{Context, Result, anyhow};
 use argh::FromArgs;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
-use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, PublishError, ValidationMode};
-use libp2p::identity::{Keypair, ed25519, secp256k1};
+use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, PublishError};
+use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::DialOpts;
@@ -26,9 +29,11 @@ use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, dcutr, identify, mdns, noise, ping, relay, tcp, yamux};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep_until};
+
+use self::gossip::Validation;
+use self::key::{KeyType, keypair};
 
 /// How long a publisher waits after every queue was full. At 20,000 messages a second a full queue of 5,000
 /// frees 400 places in this time, so at most one signature in 400 is made in vain.
@@ -52,6 +57,12 @@ struct Args {
     /// kind of key: secp256k1 (default) or ed25519
     #[argh(option, default = "KeyType::Secp256k1")]
     key_type: KeyType,
+    /// gossipsub's D: to how many peers a message goes (default 6, upstream's)
+    #[argh(option, default = "6")]
+    fan_out: usize,
+    /// strict (default) or none: whether gossipsub looks at the signatures of what it is handed
+    #[argh(option, default = "Validation::Strict")]
+    validation: Validation,
     /// derive the key from this number instead of drawing one
     #[argh(option)]
     secret_key_seed: Option<u64>,
@@ -70,24 +81,6 @@ struct Args {
     /// write the key to this file, protobuf-encoded
     #[argh(option)]
     identity_out: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy)]
-enum KeyType {
-    Secp256k1,
-    Ed25519,
-}
-
-impl std::str::FromStr for KeyType {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "secp256k1" => Ok(KeyType::Secp256k1),
-            "ed25519" => Ok(KeyType::Ed25519),
-            other => Err(format!("`{other}` is no key type: use secp256k1 or ed25519")),
-        }
-    }
 }
 
 #[derive(NetworkBehaviour)]
@@ -524,10 +517,7 @@ fn swarm(key: Keypair, args: &Args) -> Result<Swarm<Behaviour>> {
         .with_relay_client(noise::Config::new, yamux::Config::default)?
         .with_behaviour(|key, relay| {
             let me = key.public().to_peer_id();
-            let config = gossipsub::ConfigBuilder::default()
-                .validation_mode(ValidationMode::Strict)
-                .message_id_fn(|message| Sha256::digest(&message.data).to_vec().into())
-                .build()?;
+            let config = gossip::config(args.fan_out, args.validation)?;
             Ok(Behaviour {
                 gossipsub: gossipsub::Behaviour::new(MessageAuthenticity::Signed(key.clone()), config)?,
                 identify: identify::Behaviour::new(identify::Config::new(
@@ -554,21 +544,6 @@ fn swarm(key: Keypair, args: &Args) -> Result<Swarm<Behaviour>> {
         swarm.behaviour_mut().gossipsub.subscribe(&IdentTopic::new(room))?;
     }
     Ok(swarm)
-}
-
-/// The seed is spread over 32 bytes, which for any seed are a valid secret of either kind of key.
-fn keypair(key_type: KeyType, seed: Option<u64>) -> Result<Keypair> {
-    let secret = seed.map(|seed| Sha256::digest(seed.to_le_bytes()));
-    Ok(match (key_type, secret) {
-        (KeyType::Secp256k1, None) => secp256k1::Keypair::generate().into(),
-        (KeyType::Ed25519, None) => ed25519::Keypair::generate().into(),
-        (KeyType::Secp256k1, Some(bytes)) => {
-            secp256k1::Keypair::from(secp256k1::SecretKey::try_from_bytes(bytes)?).into()
-        }
-        (KeyType::Ed25519, Some(bytes)) => {
-            ed25519::Keypair::from(ed25519::SecretKey::try_from_bytes(bytes)?).into()
-        }
-    })
 }
 
 async fn sleep_until_some(at: Option<Instant>) {

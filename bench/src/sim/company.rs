@@ -1,4 +1,4 @@
-//! How nodes come to be connected: bootstrap nodes, the DHT, announcements, wishes, and too many connections.
+//! How nodes come to be connected: bootstrap nodes, the DHT, announcements, and too many connections.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,13 +7,11 @@ use warren::limits;
 use warren::nat::hop;
 use warren::rooms::members;
 
+use super::micros;
+use super::newcomers::Newcomer;
 use super::queue::Micros;
 use super::wire;
-use super::world::{Candidate, Event, Link, NodeId, World};
-
-fn micros(duration: Duration) -> Micros {
-    duration.as_micros() as Micros
-}
+use super::world::{Event, NodeId, World};
 
 /// A bootstrap node, `warren relay`: who is connected with it, and since when.
 #[derive(Default)]
@@ -55,14 +53,14 @@ impl World {
         }
         self.rng.shuffle(&mut order);
         for node in order {
-            let wanted = limits::CONNECTIONS_LOW.min(nodes as usize - 1);
+            let wanted = self.plan.links.low.min(nodes as usize - 1);
             for _ in 0..4 * wanted {
                 if self.nodes[node as usize].links.len() >= wanted {
                     break;
                 }
                 let other = self.rng.u32(0..nodes);
-                let is_full = self.nodes[other as usize].links.len() >= limits::CONNECTIONS_HIGH;
-                if !is_full && other != node && self.node(node).link(other).is_none() {
+                let is_full = self.nodes[other as usize].links.len() >= self.plan.links.high;
+                if !is_full && other != node && !self.nodes[node as usize].links.has(other) {
                     self.connect(node, other, false);
                 }
             }
@@ -75,12 +73,7 @@ impl World {
                 let other = (node + 1 + self.rng.u32(0..nodes - 1)) % nodes;
                 let other = if heard + 1 == nodes as usize { (node + 1 + nth) % nodes } else { other };
                 self.node(node).members.heard(other, 0);
-                let state = &mut self.nodes[node as usize];
-                if state.candidates.len() < limits::CANDIDATES
-                    && state.candidates.iter().all(|known| known.peer != other)
-                {
-                    state.candidates.push(Candidate { peer: other, since: 0, due: 0 });
-                }
+                self.candidate(node, other);
             }
             let ago = self.rng.u64(0..repeat);
             let last = self.instant(0) - Duration::from_micros(ago);
@@ -130,10 +123,13 @@ impl World {
     }
 
     pub(crate) fn join(&mut self, node: NodeId) {
+        let audience = self.alive;
         self.come_alive(node);
-        self.tally.joins += 1;
+        self.tally.newcomers.joins += 1;
         let now = self.instant(self.now);
-        self.node(node).announcer = members::Announcer::new(now);
+        let state = self.node(node);
+        state.announcer = members::Announcer::new(now);
+        state.newcomer = (audience > 0).then(|| Box::new(Newcomer::new(node, audience)));
         if self.dht.keepers.len() < limits::DHT_REPLICATION {
             self.dht.keepers.push(node);
         }
@@ -145,13 +141,13 @@ impl World {
         let hub = node as usize % self.hubs.len();
         let now = self.now;
         self.tally.bytes.finding += wire::DIAL;
-        self.node(node).bytes += wire::DIAL;
+        self.traffic[node as usize] += wire::DIAL;
         // It has closed those that had become old enough when they had.
         if self.hubs[hub].links.len() > limits::CONNECTIONS_HIGH {
             self.thin_out_hub(hub);
         }
         if self.hubs[hub].links.len() >= hop::Limits::default().connections() as usize {
-            self.tally.denied += 1;
+            self.tally.turned_away += 1;
             return self.bootstrap_later(node);
         }
         self.hubs[hub].links.push((node, now));
@@ -205,7 +201,14 @@ impl World {
         self.after(jittered, Event::Lookup(node));
     }
 
+    /// The answer is there, if any of those that keep it had a place for who asked.
     pub(crate) fn found(&mut self, node: NodeId) {
+        self.tally.lookups += 1;
+        let links = &self.nodes[node as usize].links;
+        if !self.dht.keepers.iter().any(|keeper| *keeper == node || links.has(*keeper)) {
+            self.tally.unanswered += 1;
+            return;
+        }
         let providers: Vec<NodeId> = self.dht.providers.iter().rev().copied().collect();
         for peer in providers {
             self.candidate(node, peer);
@@ -231,7 +234,7 @@ impl World {
             if keeper == node {
                 continue;
             }
-            if self.node(node).link(keeper).is_some() {
+            if self.nodes[node as usize].links.has(keeper) {
                 self.tally.bytes.finding += bytes;
                 self.count(node, keeper, bytes);
             } else {
@@ -249,13 +252,14 @@ impl World {
         let nodes = self.nodes.len() as NodeId;
         for _ in 0..count {
             let other = self.rng.u32(0..nodes);
-            if other != node && self.nodes[other as usize].alive && self.node(node).link(other).is_none() {
+            let is_there = other != node && self.nodes[other as usize].alive;
+            if is_there && !self.nodes[node as usize].links.has(other) {
                 self.dial(node, other, false);
             }
         }
     }
 
-    fn dial(&mut self, from: NodeId, to: NodeId, is_wish: bool) {
+    pub(crate) fn dial(&mut self, from: NodeId, to: NodeId, is_wish: bool) {
         self.tally.bytes.finding += wire::DIAL;
         self.count(from, to, wire::DIAL);
         // The connection, gossipsub's stream, and half a round trip for the subscription.
@@ -268,11 +272,10 @@ impl World {
             world.nodes[node as usize].links.len() >= limits::CONNECTIONS as usize
         };
         let is_there = self.nodes[to as usize].alive && !is_full(self, to) && !is_full(self, from);
-        let again = if is_there { 0 } else { self.now + micros(limits::BOOK_NEWS) };
-        if is_wish && let Some(known) = self.node(from).candidates.iter_mut().find(|known| known.peer == to) {
-            known.due = again;
+        if is_wish {
+            self.wished(from, to, is_there);
         }
-        if self.node(from).link(to).is_none() {
+        if !self.nodes[from as usize].links.has(to) {
             match is_there {
                 true => {
                     self.tally.dials += 1;
@@ -290,51 +293,36 @@ impl World {
         for (node, peer, outbound) in [(from, to, true), (to, from, false)] {
             let low = self.gossip.mesh_n_low();
             let state = self.node(node);
-            state.links.push(Link { peer, outbound, mesh: false, backoff: 0, since: now, last: 0 });
-            let (link, mesh) = (state.links.len() - 1, state.mesh());
+            state.links.add(peer, outbound, now);
             state.members.subscribed(peer, now);
-            if mesh < low {
-                self.graft(node, link);
+            if state.links.mesh() < low {
+                self.graft(node, peer);
             }
             if is_news {
                 let at = self.instant(now);
                 self.node(node).announcer.answer(at, Duration::ZERO);
                 self.arm(node);
                 self.candidate(node, peer);
-                self.note_way(node);
+                self.note_neighbour(node);
             }
         }
         for node in [from, to] {
-            if self.nodes[node as usize].links.len() > limits::CONNECTIONS_HIGH {
+            if self.nodes[node as usize].links.len() > self.plan.links.high {
                 self.thin_out(node);
             }
-        }
-    }
-
-    fn note_way(&mut self, node: NodeId) {
-        let state = &mut self.nodes[node as usize];
-        let took = (self.now - state.started) / 1000;
-        if !std::mem::replace(&mut state.way.is_neighbour, true) {
-            self.tally.joined.add(took);
-        }
-        if state.links.len() >= limits::ROOM_NEIGHBOURS && !std::mem::replace(&mut state.way.is_settled, true)
-        {
-            self.tally.settled.add(took);
         }
     }
 
     /// As `crowd.rs` has it: those in the mesh and the young stay, then what this node dialled, then the old.
     fn thin_out(&mut self, node: NodeId) {
         let old = self.now.saturating_sub(micros(limits::CONNECTION_YOUNG));
-        let state = &self.nodes[node as usize];
-        let mut go: Vec<(bool, Micros, NodeId)> = state
-            .links
-            .iter()
-            .filter(|link| !link.mesh && link.since <= old)
-            .map(|link| (!link.outbound, link.since, link.peer))
+        let links = &self.nodes[node as usize].links;
+        let mut go: Vec<(bool, Micros, NodeId)> = (links.mesh()..links.len())
+            .map(|at| (!links.link(at).outbound, links.link(at).since, links.peer(at)))
+            .filter(|(_, since, _)| *since <= old)
             .collect();
         go.sort_unstable();
-        let excess = state.links.len() - limits::CONNECTIONS_LOW;
+        let excess = links.len() - self.plan.links.low;
         for (.., peer) in go.into_iter().rev().take(excess) {
             self.tally.thinned += 1;
             self.part(node, peer);
@@ -342,74 +330,24 @@ impl World {
     }
 
     fn part(&mut self, a: NodeId, b: NodeId) {
-        let again = self.now + micros(limits::REDIAL_FIRST);
         for (node, peer) in [(a, b), (b, a)] {
+            let now = self.now;
             let state = self.node(node);
-            state.links.retain(|link| link.peer != peer);
+            state.parted = now;
+            state.links.remove(peer);
             state.members.disconnected(peer);
-            if let Some(known) = state.candidates.iter_mut().find(|known| known.peer == peer) {
-                known.due = again;
-            }
+            self.rest(node, peer);
         }
-    }
-
-    /// Somebody is said to be in the room. Who cannot be dialled now makes place.
-    pub(crate) fn candidate(&mut self, node: NodeId, peer: NodeId) {
-        let now = self.now;
-        let state = &mut self.nodes[node as usize];
-        if peer == node || state.candidates.iter().any(|known| known.peer == peer) {
-            return;
-        }
-        if state.candidates.len() >= limits::CANDIDATES {
-            let is_linked = |peer| state.links.iter().any(|link| link.peer == peer);
-            let is_useless = |known: &Candidate| known.due > now && !is_linked(known.peer);
-            let Some(useless) = state.candidates.iter().position(is_useless) else { return };
-            state.candidates.swap_remove(useless);
-        }
-        state.candidates.push(Candidate { peer, since: now, due: 0 });
-    }
-
-    /// Dials whom the node wants: `wishes.rs`.
-    pub(crate) fn look(&mut self, node: NodeId) {
-        let (now, unheard) = (self.now, micros(limits::UNHEARD));
-        loop {
-            let state = &self.nodes[node as usize];
-            let dialling = state.candidates.iter().filter(|known| known.due == Micros::MAX).count();
-            if dialling >= limits::WISH_DIALS {
-                return;
-            }
-            let is_short = state.links.len() + dialling < limits::ROOM_NEIGHBOURS;
-            let is_wanted = |known: &Candidate| {
-                known.due <= now
-                    && (is_short || now >= known.since + unheard && !self.is_member(node, known.peer))
-                    && state.links.iter().all(|link| link.peer != known.peer)
-            };
-            let wanted: Vec<usize> =
-                (0..state.candidates.len()).filter(|i| is_wanted(&state.candidates[*i])).collect();
-            if wanted.is_empty() {
-                return;
-            }
-            let pick = wanted[self.rng.usize(..wanted.len())];
-            let known = &mut self.nodes[node as usize].candidates[pick];
-            known.due = Micros::MAX;
-            let peer = known.peer;
-            self.dial(node, peer, true);
-        }
-    }
-
-    fn is_member(&self, node: NodeId, peer: NodeId) -> bool {
-        let members = &self.nodes[node as usize].members;
-        members.is_full() || members.has(peer)
     }
 
     /// A node has heard another one.
     pub(crate) fn heard(&mut self, node: NodeId, author: NodeId, is_text: bool) {
+        self.note_heard(node, author);
         let now = self.now;
         let state = &mut self.nodes[node as usize];
-        if !std::mem::replace(&mut state.way.has_heard, true) {
-            self.tally.heard.add((now - state.started) / 1000);
-        }
+        let was_full = state.members.is_full();
         if state.members.heard(author, now) {
+            self.tally.forgotten += u64::from(was_full);
             let chance = members::answer_chance(state.members.len());
             if self.rng.f64() < chance {
                 let delay = self.rng.u64(0..micros(limits::PRESENCE_DELAY));

@@ -4,17 +4,13 @@
 //! scores do, since nobody lies here, and opportunistic grafting, which is about scores.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use warren::limits;
 
+use super::micros;
 use super::queue::Micros;
 use super::wire::PACKET;
 use super::world::{Event, Message, MessageId, NodeId, World};
-
-fn micros(duration: Duration) -> Micros {
-    duration.as_micros() as Micros
-}
 
 /// Hops of a copy that was asked for, and of those that come of it.
 const ASKED_FOR: u8 = u8::MAX;
@@ -30,7 +26,7 @@ impl World {
         let is_counted = is_text && self.tally.is_open;
         let mut seen = vec![0; self.nodes.len().div_ceil(64)];
         seen[author as usize / 64] |= 1 << (author % 64);
-        self.messages.push(Message { author, is_text, is_counted, said: self.now, seen });
+        self.messages.push(Message { author, is_text, is_counted, said: self.now, seen, reached: 1 });
         match is_text {
             true => self.tally.texts += 1,
             false => self.tally.announcements += 1,
@@ -40,28 +36,27 @@ impl World {
         }
         self.remember(author, message);
         // Where the mesh is small, some more are told.
-        let wanted = self.gossip.mesh_n();
         let links = &self.nodes[author as usize].links;
-        let mut to: Vec<usize> = (0..links.len()).filter(|i| links[*i].mesh).collect();
-        let mut others: Vec<usize> = (0..links.len()).filter(|i| !links[*i].mesh).collect();
+        let (mesh, all) = (links.mesh(), links.len());
+        let mut others: Vec<usize> = (mesh..all).collect();
         self.rng.shuffle(&mut others);
-        to.extend(others.into_iter().take(wanted.saturating_sub(to.len())));
-        for link in to {
+        others.truncate(self.gossip.mesh_n().saturating_sub(mesh));
+        for link in (0..mesh).chain(others) {
             self.send(author, link, message, 1);
         }
     }
 
     /// One more copy goes over a connection.
     fn send(&mut self, from: NodeId, link: usize, message: MessageId, hop: u8) {
-        let bytes = PACKET + if self.said(message).is_text { self.sizes.text } else { self.sizes.here };
-        let arrival = self.now + self.one_way();
-        let link = &mut self.nodes[from as usize].links[link];
-        let (to, arrival) = (link.peer, arrival.max(link.last));
-        link.last = arrival;
-        match self.said(message).is_text {
-            true => self.tally.bytes.text += bytes,
-            false => self.tally.bytes.presence += bytes,
-        }
+        let way = self.one_way();
+        let links = &mut self.nodes[from as usize].links;
+        let (to, arrival) = (links.peer(link), links.in_order(link, self.now + way));
+        let of_kind = &mut self.tally.bytes;
+        let (bytes, of_kind) = match self.messages[message as usize].is_text {
+            true => (PACKET + self.sizes.text, &mut of_kind.text),
+            false => (PACKET + self.sizes.here, &mut of_kind.presence),
+        };
+        *of_kind += bytes;
         self.count(from, to, bytes);
         self.tally.copies.sent += 1;
         self.tally.copies.under_way += 1;
@@ -79,26 +74,28 @@ impl World {
     }
 
     pub(crate) fn on_copy(&mut self, to: NodeId, from: NodeId, message: MessageId, hop: u8) {
-        if self.node(to).link(from).is_none() {
-            self.tally.copies.under_way -= 1;
-            self.tally.copies.cut += 1;
-            return;
-        }
         if self.has_seen(to, message) {
             return self.repeated(message);
         }
         self.tally.copies.under_way -= 1;
-        self.tally.copies.delivered += 1;
-        self.messages[message as usize].seen[to as usize / 64] |= 1 << (to % 64);
         let (now, work) = (self.now, self.plan.work);
-        let node = self.node(to);
-        let done = node.busy_until.max(now) + work;
-        node.busy_until = done;
-        self.queue.add(done, Event::Forward { node: to, from, message, hop });
+        let said = &mut self.messages[message as usize];
+        let state = &mut self.nodes[to as usize];
+        if state.parted >= said.said && !state.links.has(from) {
+            self.tally.copies.cut += 1;
+            return;
+        }
+        self.tally.copies.delivered += 1;
+        said.seen[to as usize / 64] |= 1 << (to % 64);
+        said.reached += 1;
+        // What follows is later than what may happen meanwhile, which has nothing to do with this.
+        self.now = state.busy_until.max(now) + work;
+        state.busy_until = self.now;
+        self.forward(to, from, message, hop);
     }
 
     /// The node has checked a message: it shows it and hands it on.
-    pub(crate) fn forward(&mut self, node: NodeId, from: NodeId, message: MessageId, hop: u8) {
+    fn forward(&mut self, node: NodeId, from: NodeId, message: MessageId, hop: u8) {
         let Message { author, is_text, is_counted, said, .. } = *self.said(message);
         if is_counted && self.nodes[node as usize].started <= said {
             self.tally.text_deliveries += 1;
@@ -110,9 +107,9 @@ impl World {
         }
         self.heard(node, author, is_text);
         self.remember(node, message);
-        for link in 0..self.nodes[node as usize].links.len() {
-            let to = &self.nodes[node as usize].links[link];
-            if to.mesh && to.peer != from && to.peer != author {
+        for link in 0..self.nodes[node as usize].links.mesh() {
+            let to = self.nodes[node as usize].links.peer(link);
+            if to != from && to != author {
                 self.send(node, link, message, hop.saturating_add(1));
             }
         }
@@ -132,107 +129,123 @@ impl World {
     /// Too few in the mesh, or too many.
     fn mend(&mut self, node: NodeId) {
         let (low, wanted, high) = (self.gossip.mesh_n_low(), self.gossip.mesh_n(), self.gossip.mesh_n_high());
-        let least = self.gossip.mesh_outbound_min();
-        let now = self.now;
-        let state = &mut self.nodes[node as usize];
-        let mut mesh = state.mesh();
+        let mesh = self.nodes[node as usize].links.mesh();
         if mesh < low {
-            let free = |i: &usize| !state.links[*i].mesh && state.links[*i].backoff <= now;
-            let mut free: Vec<usize> = (0..state.links.len()).filter(free).collect();
+            let mut free = self.free(node);
             self.rng.shuffle(&mut free);
-            for link in free.into_iter().take(wanted - mesh) {
-                self.graft(node, link);
-            }
+            free.into_iter().take(wanted - mesh).for_each(|peer| self.graft(node, peer));
         } else if mesh >= high {
-            let mut order: Vec<usize> = (0..state.links.len()).filter(|i| state.links[*i].mesh).collect();
-            self.rng.shuffle(&mut order);
-            let mut outbound = order.iter().filter(|i| state.links[**i].outbound).count();
-            for link in order {
-                if mesh == wanted {
-                    break;
-                }
-                if self.nodes[node as usize].links[link].outbound {
-                    if outbound <= least {
-                        continue;
-                    }
-                    outbound -= 1;
-                }
-                mesh -= 1;
-                self.prune(node, link);
-            }
+            self.prune_down(node);
         }
         // Enough of them, and too few that it dialled itself.
-        let state = &self.nodes[node as usize];
-        let outbound = state.links.iter().filter(|link| link.mesh && link.outbound).count();
-        if state.mesh() >= low && outbound < least {
-            let free = |i: &usize| {
-                !state.links[*i].mesh && state.links[*i].outbound && state.links[*i].backoff <= now
-            };
-            let free: Vec<usize> = (0..state.links.len()).filter(free).collect();
-            for link in free.into_iter().take(least - outbound) {
-                self.graft(node, link);
-            }
+        let links = &self.nodes[node as usize].links;
+        let outbound = (0..links.mesh()).filter(|at| links.link(*at).outbound).count();
+        let least = self.gossip.mesh_outbound_min();
+        if links.mesh() >= low && outbound < least {
+            let mut free = self.free(node);
+            let links = &self.nodes[node as usize].links;
+            free.retain(|peer| links.position(*peer).is_some_and(|at| links.link(at).outbound));
+            self.rng.shuffle(&mut free);
+            free.into_iter().take(least - outbound).for_each(|peer| self.graft(node, peer));
         }
     }
 
-    pub(crate) fn graft(&mut self, node: NodeId, link: usize) {
-        let link = &mut self.nodes[node as usize].links[link];
-        link.mesh = true;
-        let to = link.peer;
+    /// Who may be asked into the mesh.
+    fn free(&self, node: NodeId) -> Vec<NodeId> {
+        let links = &self.nodes[node as usize].links;
+        let is_free = |at: &usize| links.link(*at).backoff <= self.now;
+        (links.mesh()..links.len()).filter(is_free).map(|at| links.peer(at)).collect()
+    }
+
+    /// Those who stay are drawn by lot, but enough of them are such that the node dialled itself.
+    fn prune_down(&mut self, node: NodeId) {
+        let links = &self.nodes[node as usize].links;
+        let mut excess = links.mesh() - self.gossip.mesh_n();
+        let mut outbound = (0..links.mesh()).filter(|at| links.link(*at).outbound).count();
+        let mut order: Vec<NodeId> = links.peers()[..links.mesh()].to_vec();
+        self.rng.shuffle(&mut order);
+        for peer in order {
+            let links = &self.nodes[node as usize].links;
+            let Some(at) = links.position(peer).filter(|_| excess > 0) else { return };
+            if links.link(at).outbound {
+                if outbound <= self.gossip.mesh_outbound_min() {
+                    continue;
+                }
+                outbound -= 1;
+            }
+            excess -= 1;
+            self.prune(node, at);
+        }
+    }
+
+    pub(crate) fn graft(&mut self, node: NodeId, to: NodeId) {
+        let links = &mut self.node(node).links;
+        let Some(at) = links.position(to) else { return };
+        links.graft(at);
         self.control(node, to, self.sizes.control, |from| Event::Graft { to, from });
     }
 
-    fn prune(&mut self, node: NodeId, link: usize) {
+    fn prune(&mut self, node: NodeId, at: usize) {
         let backoff = self.now + micros(self.gossip.prune_backoff());
-        let link = &mut self.nodes[node as usize].links[link];
-        (link.mesh, link.backoff) = (false, backoff);
-        let to = link.peer;
+        let links = &mut self.node(node).links;
+        let at = links.prune(at);
+        links.link_mut(at).backoff = backoff;
+        let to = links.peer(at);
         self.control(node, to, self.sizes.control, |from| Event::Prune { to, from });
     }
 
     pub(crate) fn on_graft(&mut self, to: NodeId, from: NodeId) {
         let (now, high) = (self.now, self.gossip.mesh_n_high());
-        let state = &mut self.nodes[to as usize];
-        let mesh = state.mesh();
-        let Some(at) = state.links.iter().position(|link| link.peer == from) else { return };
-        let link = &mut state.links[at];
-        if link.mesh {
+        let links = &mut self.node(to).links;
+        let Some(at) = links.position(from) else { return };
+        if links.is_mesh(at) {
             return;
         }
-        if link.backoff > now || (mesh >= high && !link.outbound) {
+        let link = links.link(at);
+        if link.backoff > now || (links.mesh() >= high && !link.outbound) {
             return self.prune(to, at);
         }
-        link.mesh = true;
+        links.graft(at);
     }
 
     pub(crate) fn on_prune(&mut self, to: NodeId, from: NodeId) {
         let backoff = self.now + micros(self.gossip.prune_backoff());
-        if let Some(link) = self.node(to).link(from) {
-            (link.mesh, link.backoff) = (false, backoff);
+        let links = &mut self.node(to).links;
+        if let Some(at) = links.position(from) {
+            let at = links.prune(at);
+            links.link_mut(at).backoff = backoff;
         }
     }
 
     /// Tells some who are not in the mesh what there is.
     fn offer(&mut self, node: NodeId) {
         let state = &self.nodes[node as usize];
-        let ids: Vec<MessageId> =
-            state.recent.iter().take(limits::GOSSIP_HISTORY).flatten().copied().collect();
-        if ids.is_empty() {
+        let all: usize = state.recent.iter().map(Vec::len).sum();
+        if all == 0 {
             return;
         }
-        let mut to: Vec<NodeId> =
-            state.links.iter().filter(|link| !link.mesh).map(|link| link.peer).collect();
+        // What all have is named like everything, but nobody will ask for it.
+        let is_news = |id: &MessageId| self.said(*id).reached < self.alive;
+        let news: Vec<MessageId> = state.recent.iter().flatten().copied().filter(is_news).collect();
+        let mut to: Vec<NodeId> = state.links.peers()[state.links.mesh()..].to_vec();
         self.rng.shuffle(&mut to);
         let share = (self.gossip.gossip_factor() * to.len() as f64) as usize;
         to.truncate(share.max(self.gossip.gossip_lazy()));
-        let (bytes, ids) = (self.sizes.ids(ids.len()), Rc::new(ids));
+        let bytes = self.sizes.ids(all);
         for to in to {
-            self.control(node, to, bytes, |from| Event::IHave { to, from, ids: Rc::clone(&ids) });
+            let news: Vec<MessageId> = news.iter().copied().filter(|id| !self.has_seen(to, *id)).collect();
+            match news.is_empty() {
+                true => drop(self.spend(node, to, bytes)),
+                false => {
+                    let ids = Rc::new(news);
+                    self.control(node, to, bytes, |from| Event::IHave { to, from, ids });
+                }
+            }
         }
     }
 
     pub(crate) fn on_ihave(&mut self, to: NodeId, from: NodeId, ids: &[MessageId]) {
-        if self.node(to).link(from).is_none() {
+        if !self.nodes[to as usize].links.has(from) {
             return;
         }
         let is_new = |id: &MessageId| !self.has_seen(to, *id) && !self.nodes[to as usize].wanted.contains(id);
@@ -246,9 +259,7 @@ impl World {
     }
 
     pub(crate) fn on_iwant(&mut self, to: NodeId, from: NodeId, ids: &[MessageId]) {
-        let Some(link) = self.nodes[to as usize].links.iter().position(|link| link.peer == from) else {
-            return;
-        };
+        let Some(link) = self.nodes[to as usize].links.position(from) else { return };
         for id in ids {
             if self.nodes[to as usize].recent.iter().flatten().any(|recent| recent == id) {
                 self.send(to, link, *id, ASKED_FOR);
@@ -257,15 +268,20 @@ impl World {
     }
 
     fn control(&mut self, from: NodeId, to: NodeId, bytes: u64, event: impl FnOnce(NodeId) -> Event) {
+        if let Some(arrival) = self.spend(from, to, bytes) {
+            self.queue.add(arrival, event(from));
+        }
+    }
+
+    /// Something of so many bytes goes over a connection. When it arrives.
+    fn spend(&mut self, from: NodeId, to: NodeId, bytes: u64) -> Option<Micros> {
         let bytes = bytes + PACKET;
         self.tally.bytes.control += bytes;
         self.count(from, to, bytes);
-        let delay = self.one_way();
-        let now = self.now;
-        let Some(link) = self.node(from).link(to) else { return };
-        let arrival = (now + delay).max(link.last);
-        link.last = arrival;
-        self.queue.add(arrival, event(from));
+        let arrival = self.now + self.one_way();
+        let links = &mut self.node(from).links;
+        let link = links.position(to)?;
+        Some(links.in_order(link, arrival))
     }
 
     fn remember(&mut self, node: NodeId, message: MessageId) {

@@ -1,57 +1,83 @@
 //! warren's table of the members of a room (`src/rooms/members.rs`), for ten thousand nodes in one process: the same
 //! answers, with numbers for peers, and forgetting without a look at all of them. A test holds one against the other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use warren::limits;
 
 use super::queue::Micros;
 
-#[derive(Default)]
+/// No place.
+const NONE: u16 = u16::MAX;
+
+const _: () = assert!(limits::MEMBERS < NONE as usize);
+
 pub(crate) struct Members {
-    known: HashMap<u32, Member, BuildHasherDefault<Spread>>,
-    /// Who was heard when, oldest first. What is not what `known` says is out of date.
-    order: VecDeque<(Micros, u32)>,
+    /// The place of each.
+    known: HashMap<u32, u16, BuildHasherDefault<Spread>>,
+    members: Vec<Member>,
+    /// Those that are no neighbours are in a chain, by when they were heard: its ends.
+    oldest: u16,
+    newest: u16,
 }
 
-#[derive(Clone, Copy)]
 struct Member {
-    heard: Micros,
+    peer: u32,
     is_neighbour: bool,
+    heard: Micros,
+    older: u16,
+    newer: u16,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Members { known: HashMap::default(), members: Vec::new(), oldest: NONE, newest: NONE }
+    }
 }
 
 impl Members {
     /// A neighbour subscribed to the room. True if it was not known.
     pub(crate) fn subscribed(&mut self, peer: u32, now: Micros) -> bool {
-        if let Some(member) = self.known.get_mut(&peer) {
-            member.is_neighbour = true;
-            return false;
+        match self.known.get(&peer) {
+            Some(&at) => {
+                if !std::mem::replace(&mut self.member(at).is_neighbour, true) {
+                    self.unchain(at);
+                }
+                false
+            }
+            None => {
+                self.add(peer, now, true);
+                true
+            }
         }
-        self.add(peer, now, true);
-        true
     }
 
     /// A member spoke. True if it was not known.
     pub(crate) fn heard(&mut self, peer: u32, now: Micros) -> bool {
-        if let Some(member) = self.known.get_mut(&peer) {
-            member.heard = now;
-            self.order.push_back((now, peer));
-            self.forget_what_is_out_of_date();
-            return false;
+        match self.known.get(&peer) {
+            Some(&at) => {
+                let member = self.member(at);
+                member.heard = now;
+                if !member.is_neighbour {
+                    self.unchain(at);
+                    self.chain(at);
+                }
+                false
+            }
+            None => {
+                self.add(peer, now, false);
+                true
+            }
         }
-        self.add(peer, now, false);
-        true
     }
 
     /// The connection to a neighbour is gone.
     pub(crate) fn disconnected(&mut self, peer: u32) {
-        if let Some(member) = self.known.get_mut(&peer) {
-            member.is_neighbour = false;
-            // Behind younger ones, unless it is found again by then: a look at all in `evict`.
-            let heard = member.heard;
-            let place = self.order.partition_point(|(at, _)| *at <= heard);
-            self.order.insert(place, (heard, peer));
+        if let Some(&at) = self.known.get(&peer)
+            && std::mem::take(&mut self.member(at).is_neighbour)
+        {
+            self.chain(at);
         }
     }
 
@@ -60,45 +86,84 @@ impl Members {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.known.len() >= limits::MEMBERS
+        self.members.len() >= limits::MEMBERS
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.known.len()
+        self.members.len()
+    }
+
+    fn member(&mut self, at: u16) -> &mut Member {
+        &mut self.members[usize::from(at)]
     }
 
     fn add(&mut self, peer: u32, now: Micros, is_neighbour: bool) {
-        if self.known.len() >= limits::MEMBERS {
-            self.evict();
-        }
-        self.known.insert(peer, Member { heard: now, is_neighbour });
-        self.order.push_back((now, peer));
-        self.forget_what_is_out_of_date();
-    }
-
-    /// The one who was silent longest goes, distant members first.
-    fn evict(&mut self) {
-        while let Some((heard, peer)) = self.order.pop_front() {
-            let is_it = |m: &Member| m.heard == heard && !m.is_neighbour;
-            if self.known.get(&peer).is_some_and(is_it) {
-                self.known.remove(&peer);
-                return;
+        let member = Member { peer, is_neighbour, heard: now, older: NONE, newer: NONE };
+        let at = match self.is_full() {
+            true => {
+                let at = self.evict();
+                *self.member(at) = member;
+                at
             }
-        }
-        // None but neighbours are left.
-        let oldest = self.known.iter().map(|(peer, m)| (m.heard, *peer)).min();
-        if let Some((_, peer)) = oldest {
-            self.known.remove(&peer);
+            false => {
+                self.members.push(member);
+                (self.members.len() - 1) as u16
+            }
+        };
+        self.known.insert(peer, at);
+        if !is_neighbour {
+            self.chain(at);
         }
     }
 
-    fn forget_what_is_out_of_date(&mut self) {
-        if self.order.len() > 4 * limits::MEMBERS {
-            let known = &self.known;
-            let holds = |(heard, peer): &(Micros, u32)| {
-                known.get(peer).is_some_and(|m| m.heard == *heard && !m.is_neighbour)
-            };
-            self.order.retain(holds);
+    /// The one who was silent longest goes, distant members first. Returns the place that is free.
+    fn evict(&mut self) -> u16 {
+        let at = match self.oldest {
+            // None but neighbours are left.
+            NONE => {
+                let heard = |at: &u16| self.members[usize::from(*at)].heard;
+                (0..limits::MEMBERS as u16).min_by_key(heard).unwrap_or_default()
+            }
+            oldest => {
+                self.unchain(oldest);
+                oldest
+            }
+        };
+        let peer = self.member(at).peer;
+        self.known.remove(&peer);
+        at
+    }
+
+    /// Puts a member into the chain. It is among the newest, as a rule.
+    fn chain(&mut self, at: u16) {
+        let heard = self.member(at).heard;
+        let mut older = self.newest;
+        while older != NONE && self.member(older).heard > heard {
+            older = self.member(older).older;
+        }
+        let newer = match older {
+            NONE => self.oldest,
+            older => self.member(older).newer,
+        };
+        (self.member(at).older, self.member(at).newer) = (older, newer);
+        self.join(older, at);
+        self.join(at, newer);
+    }
+
+    fn unchain(&mut self, at: u16) {
+        let Member { older, newer, .. } = *self.member(at);
+        self.join(older, newer);
+    }
+
+    /// These two are next to each other; `NONE` is the end.
+    fn join(&mut self, older: u16, newer: u16) {
+        match older {
+            NONE => self.oldest = newer,
+            older => self.member(older).newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.member(newer).older = older,
         }
     }
 }

@@ -1,4 +1,7 @@
 //! What is to happen, in order of time; what is due at one time happens in the order in which it was added.
+//!
+//! Millions of things are under way at once, nearly all of them due within a second. They lie unsorted in slots of time;
+//! a slot is sorted when its turn comes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,18 +10,22 @@ use std::collections::BinaryHeap;
 pub(crate) type Micros = u64;
 
 /// Width of a slot. Unit: microseconds.
-const SLOT: Micros = 1000;
+const SLOT: Micros = 256;
 
-/// Slots ahead that are kept apart: most of what is added is due within some of them. Unit: slots.
+/// Slots ahead that are kept apart: a second of them. Unit: slots.
 const SLOTS: usize = 4096;
 
 pub(crate) struct Queue<E> {
-    /// What is due in the current slot, or was added for earlier.
-    current: BinaryHeap<Reverse<Entry<E>>>,
-    /// What is due in the slots to come, unsorted: slot `n` is at `n % SLOTS`.
+    /// What was due in the current slot when its turn came, the next one last.
+    current: Vec<Entry<E>>,
+    /// What was added for that time, or an earlier one, since then.
+    late: BinaryHeap<Reverse<Numbered<E>>>,
+    /// What is due in the slots to come, in the order in which it was added: slot `n` is at `n % SLOTS`.
     slots: Vec<Vec<Entry<E>>>,
     /// What is due behind them.
-    far: BinaryHeap<Reverse<Entry<E>>>,
+    far: BinaryHeap<Reverse<Numbered<E>>>,
+    /// Lists that were slots: memory is for what is under way, not for every slot's busiest time.
+    spare: Vec<Vec<Entry<E>>>,
     /// Number of the current slot since the start.
     slot: u64,
     added: u64,
@@ -27,6 +34,11 @@ pub(crate) struct Queue<E> {
 
 struct Entry<E> {
     at: Micros,
+    event: E,
+}
+
+struct Numbered<E> {
+    at: Micros,
     nth: u64,
     event: E,
 }
@@ -34,9 +46,11 @@ struct Entry<E> {
 impl<E> Queue<E> {
     pub(crate) fn new() -> Self {
         Queue {
-            current: BinaryHeap::new(),
+            current: Vec::new(),
+            late: BinaryHeap::new(),
             slots: (0..SLOTS).map(|_| Vec::new()).collect(),
             far: BinaryHeap::new(),
+            spare: Vec::new(),
             slot: 0,
             added: 0,
             len: 0,
@@ -44,13 +58,14 @@ impl<E> Queue<E> {
     }
 
     pub(crate) fn add(&mut self, at: Micros, event: E) {
-        self.added += 1;
         self.len += 1;
-        let entry = Entry { at, nth: self.added, event };
         match (at / SLOT).saturating_sub(self.slot) {
-            0 => self.current.push(Reverse(entry)),
-            ahead if ahead < SLOTS as u64 => self.slots[(at / SLOT) as usize % SLOTS].push(entry),
-            _ => self.far.push(Reverse(entry)),
+            ahead @ 1.. if ahead < SLOTS as u64 => self.add_to_slot(Entry { at, event }),
+            ahead => {
+                self.added += 1;
+                let entry = Reverse(Numbered { at, nth: self.added, event });
+                if ahead == 0 { self.late.push(entry) } else { self.far.push(entry) }
+            }
         }
     }
 
@@ -59,39 +74,66 @@ impl<E> Queue<E> {
         if self.len == 0 {
             return None;
         }
-        while self.current.is_empty() {
-            self.slot += 1;
-            let slot = &mut self.slots[self.slot as usize % SLOTS];
-            self.current.extend(slot.drain(..).map(Reverse));
-            let reach = self.slot + SLOTS as u64 - 1;
-            while self.far.peek().is_some_and(|Reverse(entry)| entry.at / SLOT <= reach) {
-                let Some(Reverse(entry)) = self.far.pop() else { break };
-                match entry.at / SLOT <= self.slot {
-                    true => self.current.push(Reverse(entry)),
-                    false => self.slots[(entry.at / SLOT) as usize % SLOTS].push(entry),
-                }
-            }
+        while self.current.is_empty() && self.late.is_empty() {
+            self.turn();
         }
         self.len -= 1;
-        self.current.pop().map(|Reverse(entry)| (entry.at, entry.event))
+        // Of two at one time the late one was added later.
+        let is_late = match (self.current.last(), self.late.peek()) {
+            (Some(entry), Some(Reverse(late))) => late.at < entry.at,
+            (entry, _) => entry.is_none(),
+        };
+        match is_late {
+            true => self.late.pop().map(|Reverse(late)| (late.at, late.event)),
+            false => self.current.pop().map(|entry| (entry.at, entry.event)),
+        }
+    }
+
+    /// The next slot has its turn, and what is due in the one that comes into reach goes there: it was added before
+    /// anything else in that slot.
+    fn turn(&mut self) {
+        self.slot += 1;
+        let due = std::mem::take(&mut self.slots[self.slot as usize % SLOTS]);
+        let over = std::mem::replace(&mut self.current, due);
+        if over.capacity() > 0 {
+            self.spare.push(over);
+        }
+        // Both keep the order of what is due at one time: the first of it becomes the last.
+        self.current.reverse();
+        self.current.sort_by_key(|entry| Reverse(entry.at));
+        let reach = self.slot + SLOTS as u64 - 1;
+        while self.far.peek().is_some_and(|Reverse(entry)| entry.at / SLOT <= reach) {
+            let Some(Reverse(Numbered { at, event, .. })) = self.far.pop() else { break };
+            self.add_to_slot(Entry { at, event });
+        }
+    }
+
+    fn add_to_slot(&mut self, entry: Entry<E>) {
+        let slot = &mut self.slots[(entry.at / SLOT) as usize % SLOTS];
+        if slot.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            *slot = spare;
+        }
+        slot.push(entry);
     }
 }
 
-impl<E> PartialEq for Entry<E> {
+impl<E> PartialEq for Numbered<E> {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.nth) == (other.at, other.nth)
     }
 }
 
-impl<E> Eq for Entry<E> {}
+impl<E> Eq for Numbered<E> {}
 
-impl<E> PartialOrd for Entry<E> {
+impl<E> PartialOrd for Numbered<E> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<E> Ord for Entry<E> {
+impl<E> Ord for Numbered<E> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.nth).cmp(&(other.at, other.nth))
     }

@@ -79,6 +79,17 @@ impl Bytes {
     }
 }
 
+/// Those that joined: from a node's start to its first neighbour, to as many as it wants, to the first thing it heard,
+/// and until all that were there before it have heard it. Unit: ms.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Newcomers {
+    pub(crate) joins: u64,
+    pub(crate) joined: Spread,
+    pub(crate) settled: Spread,
+    pub(crate) heard: Spread,
+    pub(crate) heard_by_all: Spread,
+}
+
 /// One run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tally {
@@ -99,15 +110,18 @@ pub(crate) struct Tally {
     /// Of what came by the mesh, and how many came because they were asked for.
     pub(crate) hops: Spread,
     pub(crate) asked_for: u64,
-    /// Dials that connected, were denied for want of a place, and connections closed because there were too many.
+    /// Dials that connected, that a member denied for want of a place, that a bootstrap node did, and connections closed
+    /// because there were too many.
     pub(crate) dials: u64,
     pub(crate) denied: u64,
+    pub(crate) turned_away: u64,
     pub(crate) thinned: u64,
-    /// From a node's start to its first neighbour, to as many as it wants, and to the first thing it heard. Unit: ms.
-    pub(crate) joined: Spread,
-    pub(crate) settled: Spread,
-    pub(crate) heard: Spread,
-    pub(crate) joins: u64,
+    /// Questions to the DHT who is in the room, and those that nobody answered.
+    pub(crate) lookups: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) newcomers: Newcomers,
+    /// Members that spoke, and were not in a table that was full: for it they came anew, and another was forgotten.
+    pub(crate) forgotten: u64,
     /// Segments that were lost and repeated.
     pub(crate) repeated: u64,
 }

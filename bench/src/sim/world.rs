@@ -1,11 +1,11 @@
 //! The nodes of a room, and the one loop that everything happens in.
 //!
 //! What is as in warren, by its own constants and functions: gossipsub's mesh, heartbeats, IHAVE and IWANT
-//! (`gossip.rs`); announcements (`Announcer`, `answer_chance`) and the table of members (`members.rs`); whom a node dials,
-//! how many connections it keeps, its bootstrap node and the DHT (`company.rs`).
+//! (`gossip.rs`); announcements (`Announcer`, `answer_chance`) and the table of members (`members.rs`); whom a node dials
+//! (`wishes.rs`); how many connections it keeps, its bootstrap node and the DHT (`company.rs`).
 //!
-//! What is not: NATs and relays (everybody can be dialled), liars and scores, clocks, nodes that leave, bandwidth. Peers
-//! that are said to be in the room stay in the address book.
+//! What is not: NATs and relays (everybody can be dialled), liars and scores, clocks, nodes that leave, bandwidth, and
+//! asking a new neighbour for what was missed. Peers that are said to be in the room stay in the address book.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,36 +16,16 @@ use warren::limits;
 use warren::rooms::members::Announcer;
 
 use super::company::{Dht, Hub};
+use super::line::Line;
+use super::links::Links;
 use super::members::Members;
+use super::micros;
+use super::newcomers::Newcomer;
+use super::plan::Plan;
 use super::queue::{Micros, Queue};
 use super::tally::Tally;
 use super::wire::Sizes;
-
-/// What is simulated. Times in microseconds.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) nodes: usize,
-    /// One way: mean and standard deviation.
-    pub(crate) delay: Micros,
-    pub(crate) jitter: Micros,
-    /// Of packets: 0..1.
-    pub(crate) loss: f64,
-    /// How long a node works on a message that is new to it; meanwhile others wait.
-    pub(crate) work: Micros,
-    /// Nodes that talk, how often each does, and bytes of a text.
-    pub(crate) talkers: usize,
-    pub(crate) rate: f64,
-    pub(crate) size: usize,
-    /// Before texts are counted, and while they are.
-    pub(crate) warmup: Micros,
-    pub(crate) duration: Micros,
-    /// Nodes that join, a second: after the warm-up, or, if `form`, the room's own from the start.
-    pub(crate) joins: f64,
-    pub(crate) form: bool,
-    /// Bootstrap nodes.
-    pub(crate) hubs: usize,
-    pub(crate) seed: u64,
-}
+use super::wishes::Candidates;
 
 pub(crate) type NodeId = u32;
 pub(crate) type MessageId = u32;
@@ -55,13 +35,6 @@ pub(crate) enum Event {
     /// A copy of a message arrives, after so many hops.
     Copy {
         to: NodeId,
-        from: NodeId,
-        message: MessageId,
-        hop: u8,
-    },
-    /// The node is done with its work on a message, and hands it on.
-    Forward {
-        node: NodeId,
         from: NodeId,
         message: MessageId,
         hop: u8,
@@ -105,19 +78,22 @@ pub(crate) enum Event {
 pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) started: Micros,
-    pub(crate) links: Vec<Link>,
+    pub(crate) links: Links,
     pub(crate) members: Members,
     pub(crate) announcer: Announcer,
     /// For when an `Event::Announce` is in the queue.
     pub(crate) announce_at: Micros,
-    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) candidates: Candidates,
     /// Messages of this heartbeat, and of those before it, the newest first.
     pub(crate) recent: VecDeque<Vec<MessageId>>,
     /// Messages that were asked for since the last heartbeat.
     pub(crate) wanted: Vec<MessageId>,
     pub(crate) busy_until: Micros,
-    pub(crate) bytes: u64,
+    /// When it last lost a connection.
+    pub(crate) parted: Micros,
     pub(crate) way: Way,
+    /// Until all that were there before it have heard it.
+    pub(crate) newcomer: Option<Box<Newcomer>>,
 }
 
 /// How far a newcomer has come, and its clocks for finding others.
@@ -132,31 +108,14 @@ pub(crate) struct Way {
     pub(crate) has_heard: bool,
 }
 
-pub(crate) struct Link {
-    pub(crate) peer: NodeId,
-    pub(crate) outbound: bool,
-    pub(crate) mesh: bool,
-    /// No GRAFT before this.
-    pub(crate) backoff: Micros,
-    pub(crate) since: Micros,
-    /// When the last of what was sent arrives: a stream keeps its order.
-    pub(crate) last: Micros,
-}
-
-pub(crate) struct Candidate {
-    pub(crate) peer: NodeId,
-    pub(crate) since: Micros,
-    /// Not to be dialled before; `Micros::MAX` while it is.
-    pub(crate) due: Micros,
-}
-
 pub(crate) struct Message {
     pub(crate) author: NodeId,
     pub(crate) is_text: bool,
     pub(crate) is_counted: bool,
     pub(crate) said: Micros,
-    /// A bit for each node.
+    /// A bit for each node, and how many of them are set.
     pub(crate) seen: Vec<u64>,
+    pub(crate) reached: usize,
 }
 
 pub(crate) struct World {
@@ -164,7 +123,10 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) now: Micros,
     pub(crate) queue: Queue<Event>,
+    pub(crate) line: Line,
     pub(crate) nodes: Vec<Node>,
+    /// Bytes that each has sent and received.
+    pub(crate) traffic: Vec<u64>,
     pub(crate) messages: Vec<Message>,
     /// Messages before this are forgotten by all.
     pub(crate) forgotten: usize,
@@ -193,13 +155,15 @@ impl World {
             rng: Rng::with_seed(plan.seed),
             now: 0,
             queue: Queue::new(),
+            line: Line::new(&plan),
             nodes: (0..count).map(|_| Node::new(epoch)).collect(),
+            traffic: vec![0; count],
             messages: Vec::new(),
             forgotten: 0,
             hubs: (0..plan.hubs).map(|_| Hub::default()).collect(),
             dht: Dht::default(),
             sizes,
-            gossip: gossipsub::Config::default(),
+            gossip: plan.gossip()?,
             tally: Tally::default(),
             measured: Tally::default(),
             busiest: 0,
@@ -217,17 +181,18 @@ impl World {
         Ok(world)
     }
 
-    /// Runs until everything that was said had time to arrive.
-    pub(crate) fn run(&mut self) {
+    /// Runs until everything that was said had time to arrive. After each simulated second it tells where it is, and
+    /// where the end is.
+    pub(crate) fn run(&mut self, mut tell: impl FnMut(Micros, Micros)) {
         let formed = match self.plan.form {
             true => (self.plan.nodes as f64 / self.plan.joins.max(0.001) * 1e6) as Micros,
             false => 0,
         };
         let from = formed + self.plan.warmup;
         let to = from + self.plan.duration;
-        let grace = super::DRAIN.as_micros() as Micros;
+        let end = to + micros(super::DRAIN);
         self.schedule_talk(from, to);
-        let (mut is_open, mut is_over) = (false, false);
+        let (mut is_open, mut is_over, mut second) = (false, false, 0);
         while let Some((at, event)) = self.queue.next() {
             if !is_open && at >= from {
                 is_open = true;
@@ -237,10 +202,14 @@ impl World {
                 is_over = true;
                 self.tally.is_open = false;
                 self.measured = self.tally.clone();
-                self.busiest = self.nodes.iter().map(|node| node.bytes).max().unwrap_or(0);
+                self.busiest = self.traffic.iter().copied().max().unwrap_or(0);
             }
-            if at >= to + grace {
+            if at >= end {
                 break;
+            }
+            if at / 1_000_000 > second {
+                second = at / 1_000_000;
+                tell(at, end);
             }
             self.now = at;
             self.handle(event);
@@ -250,23 +219,15 @@ impl World {
     /// From now on it counts. What newcomers have met with by then is kept.
     fn open(&mut self) {
         let before = std::mem::take(&mut self.tally);
-        self.tally = Tally {
-            is_open: true,
-            joins: before.joins,
-            joined: before.joined,
-            settled: before.settled,
-            heard: before.heard,
-            ..Tally::default()
-        };
+        self.tally = Tally { is_open: true, newcomers: before.newcomers, ..Tally::default() };
         let under_way = before.copies.under_way;
         (self.tally.copies.sent, self.tally.copies.under_way) = (under_way, under_way);
-        self.nodes.iter_mut().for_each(|node| node.bytes = 0);
+        self.traffic.fill(0);
     }
 
     pub(super) fn handle(&mut self, event: Event) {
         match event {
             Event::Copy { to, from, message, hop } => self.on_copy(to, from, message, hop),
-            Event::Forward { node, from, message, hop } => self.forward(node, from, message, hop),
             Event::IHave { to, from, ids } => self.on_ihave(to, from, &ids),
             Event::IWant { to, from, ids } => self.on_iwant(to, from, &ids),
             Event::Graft { to, from } => self.on_graft(to, from),
@@ -298,31 +259,20 @@ impl World {
 
     /// A round trip, as a rule.
     pub(crate) fn round_trip(&self) -> Micros {
-        2 * self.plan.delay.max(super::LEAST_DELAY)
+        self.line.round_trip()
     }
 
     /// Bytes that one node sends and another one receives.
     pub(crate) fn count(&mut self, a: NodeId, b: NodeId, bytes: u64) {
-        self.node(a).bytes += bytes;
-        self.node(b).bytes += bytes;
+        self.traffic[a as usize] += bytes;
+        self.traffic[b as usize] += bytes;
     }
 
-    /// How long something is under way, with what is lost and repeated: a probe after the round trip, four times its
-    /// deviation and 25 ms of delayed acknowledgement (RFC 9002, 6.2.1), twice that for the next one.
+    /// How long something is under way.
     pub(crate) fn one_way(&mut self) -> Micros {
-        let mut sum = 0.0;
-        // Twelve uniform ones make a normal one.
-        for _ in 0..12 {
-            sum += self.rng.f64();
-        }
-        let mut delay = (self.plan.delay as f64 + (sum - 6.0) * self.plan.jitter as f64) as Micros;
-        let mut wait = self.round_trip() + (4 * self.plan.jitter).max(1000) + 25_000;
-        while self.rng.f64() < self.plan.loss {
-            self.tally.repeated += 1;
-            delay += wait;
-            wait *= 2;
-        }
-        delay.max(super::LEAST_DELAY)
+        let (delay, repeated) = self.line.one_way(&mut self.rng);
+        self.tally.repeated += repeated;
+        delay
     }
 
     fn schedule_joins(&mut self, start: Micros, nodes: std::ops::Range<usize>) {
@@ -358,24 +308,17 @@ impl Node {
         Node {
             alive: false,
             started: 0,
-            links: Vec::new(),
+            links: Links::default(),
             members: Members::default(),
             announcer: Announcer::new(epoch),
             announce_at: Micros::MAX,
-            candidates: Vec::new(),
+            candidates: Candidates::default(),
             recent: VecDeque::from([Vec::new()]),
             wanted: Vec::new(),
             busy_until: 0,
-            bytes: 0,
+            parted: 0,
             way: Way::default(),
+            newcomer: None,
         }
-    }
-
-    pub(crate) fn link(&mut self, peer: NodeId) -> Option<&mut Link> {
-        self.links.iter_mut().find(|link| link.peer == peer)
-    }
-
-    pub(crate) fn mesh(&self) -> usize {
-        self.links.iter().filter(|link| link.mesh).count()
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Figures {
     pub(super) said: usize,
     pub(super) expected: usize,
     pub(super) delivered: usize,
-    /// Shown more than once to a reader.
+    /// Shown more than once to a reader that was never away.
     pub(super) repeated: usize,
     /// Of all deliveries, in order. Unit: ms.
     pub(super) latencies: Vec<f64>,
@@ -75,7 +75,8 @@ pub(super) fn deliveries(record: &Record) -> (Vec<Delivery>, usize) {
         for (author, number, at) in &account.heard {
             let author = usize::from(*author);
             if !seen.insert((author, *number)) {
-                repeated += 1;
+                // Who came back knows nothing of its earlier life, and may ask for what was said meanwhile.
+                repeated += usize::from(stays(record, receiver));
                 continue;
             }
             let sent = record.sent.get(author).and_then(|lines| *lines.get(*number as usize)?);
@@ -264,6 +265,48 @@ impl Figures {
             ("link_loss", number(self.link_loss, 5)),
             ("link_overflowed", number(self.link_overflowed, 0)),
         ]
+    }
+}
+
+#[cfg(test)]
+impl Figures {
+    /// A cell of which only deliveries, their latency and the CPU time for them are known.
+    pub(super) fn blank(cell: Cell, latencies: Vec<f64>, cpu_s: f64) -> Self {
+        Figures {
+            cell,
+            nodes: 16,
+            seconds: 10.0,
+            said: latencies.len(),
+            expected: latencies.len(),
+            delivered: latencies.len(),
+            repeated: 0,
+            latencies,
+            graph_hops: f64::NAN,
+            mesh_hops: f64::NAN,
+            path_hops: f64::NAN,
+            mesh_ratio: f64::NAN,
+            path_ratio: f64::NAN,
+            duplicates: f64::NAN,
+            ip_bytes: 0.0,
+            packets: 0.0,
+            cpu_s,
+            rss_mb: f64::NAN,
+            anonymous_mb: f64::NAN,
+            processes: 16,
+            heard_all_s: f64::NAN,
+            members_all_s: f64::NAN,
+            connections: f64::NAN,
+            rtt_ms: f64::NAN,
+            quic: f64::NAN,
+            direct: f64::NAN,
+            busy: 0.5,
+            others: 0.0,
+            own_cores: 0.0,
+            link_cores: 0.0,
+            link_late_ms: 0.0,
+            link_loss: 0.0,
+            link_overflowed: 0.0,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is measured: the cells of the study, and who says what when. Pure, and decided by the seed alone.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -25,8 +26,77 @@ pub(super) enum Subject {
     Warren(Transport),
     /// Upstream libp2p on tokio.
     Reference(Carrier),
+    /// The same with one setting of a sweep.
+    Tuned(Carrier, Tuning),
     /// mosquitto, a central broker, with a client in each namespace.
     Broker,
+}
+
+/// What is swept over. warren has no option for either, so it is done with upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sweep {
+    /// gossipsub's D: to how many peers a message goes.
+    FanOut,
+    /// Whether signatures are looked at.
+    Validation,
+}
+
+/// A setting of the reference peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tuning {
+    FanOut(u16),
+    IsStrict(bool),
+}
+
+/// Values of D.
+const FAN_OUTS: [u16; 4] = [3, 4, 6, 8];
+
+impl Sweep {
+    pub(super) fn tunings(self) -> Vec<Tuning> {
+        match self {
+            Sweep::FanOut => FAN_OUTS.map(Tuning::FanOut).into(),
+            Sweep::Validation => [true, false].map(Tuning::IsStrict).into(),
+        }
+    }
+
+    /// Whom each node dials: as many as the greatest mesh wants, so that all have the same connections to choose from.
+    pub(super) fn dials(self, otherwise: usize) -> usize {
+        match self {
+            Sweep::FanOut => FAN_OUTS.into_iter().map(usize::from).fold(otherwise, usize::max),
+            Sweep::Validation => otherwise,
+        }
+    }
+}
+
+impl Tuning {
+    pub(super) fn sweep(self) -> Sweep {
+        match self {
+            Tuning::FanOut(_) => Sweep::FanOut,
+            Tuning::IsStrict(_) => Sweep::Validation,
+        }
+    }
+
+    /// Options of the reference peer.
+    pub(super) fn options(self) -> [String; 2] {
+        match self {
+            Tuning::FanOut(fan_out) => ["--fan-out".to_owned(), fan_out.to_string()],
+            Tuning::IsStrict(is_strict) => {
+                ["--validation".to_owned(), if is_strict { "strict" } else { "none" }.to_owned()]
+            }
+        }
+    }
+}
+
+impl FromStr for Sweep {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "fan-out" => Ok(Sweep::FanOut),
+            "validation" => Ok(Sweep::Validation),
+            other => Err(format!("`{other}` cannot be swept over: use fan-out or validation")),
+        }
+    }
 }
 
 /// One run with one kind of node.
@@ -47,8 +117,19 @@ impl fmt::Display for Subject {
             Subject::Warren(Transport::Both) => "warren-both",
             Subject::Reference(Carrier::Tcp) => "tokio-tcp",
             Subject::Reference(Carrier::Quic) => "tokio-quic",
+            Subject::Tuned(carrier, tuning) => return write!(f, "{}-{tuning}", Subject::Reference(*carrier)),
             Subject::Broker => "mosquitto",
         })
+    }
+}
+
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tuning::FanOut(fan_out) => write!(f, "d{fan_out}"),
+            Tuning::IsStrict(true) => f.write_str("strict"),
+            Tuning::IsStrict(false) => f.write_str("unchecked"),
+        }
     }
 }
 
@@ -201,6 +282,24 @@ mod tests {
         let text = workload(1).text('m', &line);
         assert_eq!((text.len(), read(&text)), (128, Some(('m', 3, 17))));
         assert_eq!(read("hello"), None);
+    }
+
+    #[test]
+    fn a_sweep_names_its_cells_and_what_the_reference_peer_is_told() {
+        let names = |sweep: Sweep| {
+            let cell =
+                |tuning| Cell { subject: Subject::Tuned(Carrier::Quic, tuning), impaired: true, nat: false };
+            sweep.tunings().into_iter().map(|tuning| cell(tuning).to_string()).collect::<Vec<_>>()
+        };
+        let fan_outs = ["tokio-quic-d3-impaired", "tokio-quic-d4-impaired", "tokio-quic-d6-impaired"];
+        assert_eq!(names(Sweep::FanOut)[..3], fan_outs);
+        assert_eq!(names(Sweep::Validation), ["tokio-quic-strict-impaired", "tokio-quic-unchecked-impaired"]);
+        assert_eq!(Tuning::FanOut(3).options(), ["--fan-out", "3"]);
+        assert_eq!(Tuning::IsStrict(false).options(), ["--validation", "none"]);
+        assert!(Sweep::FanOut.dials(4) >= 8, "or a mesh of 8 could not be");
+        assert_eq!(Sweep::Validation.dials(4), 4);
+        let error = "loss".parse::<Sweep>().expect_err("no such sweep");
+        assert_eq!(error, "`loss` cannot be swept over: use fan-out or validation");
     }
 
     #[test]

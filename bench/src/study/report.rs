@@ -1,6 +1,7 @@
 //! The report: tables of what was measured, and sentences that follow from the numbers.
 
 mod earlier;
+mod sweep;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -40,6 +41,7 @@ pub(super) fn write(out: &Path, setting: &Setting, done: &[Done]) -> Result<Stri
     let _ = deliveries(&mut text, &cells);
     let _ = costs(&mut text, &cells);
     let _ = beside(&mut text, &cells);
+    let _ = sweep::write(&mut text, &cells);
     let _ = links(&mut text, setting, &cells);
     let _ = earlier::write(&mut text, setting, done);
     let _ = homes(&mut text, done);
@@ -347,7 +349,7 @@ fn stun(done: &[Done], nodes: usize) -> (usize, usize) {
 
 /// Memory over time, where that was long enough to tell.
 fn growth(text: &mut String, done: &[Done]) -> std::fmt::Result {
-    for Done { record, figures } in done.iter().filter(|done| done.figures.seconds >= 600.0) {
+    for Done { record, figures } in done.iter().filter(|done| done.figures.seconds >= soak::LEAST) {
         let slopes = soak::slopes(&record.samples.usage);
         let (least, most) = range(&slopes);
         writeln!(

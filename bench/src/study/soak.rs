@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::samples::Sample;
 
+/// In less time memory that is only warming up looks like growth. Unit: seconds.
+pub(super) const LEAST: f64 = 600.0;
+
 /// How fast the anonymous memory of each node grows, by least squares over the later half of the samples. Unit: kB per
 /// hour. Nodes with fewer than three samples there have none.
 pub(super) fn slopes(samples: &[Sample]) -> Vec<f64> {

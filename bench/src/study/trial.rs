@@ -135,7 +135,7 @@ impl Trial<'_> {
             }
         }
         let accounts: Vec<Account> = world.ears.iter().map(|ear| ear.account().clone()).collect();
-        let mut troubles = troubles(&accounts, &samples, absent.is_empty());
+        let mut troubles = troubles(&accounts, &samples, &absent);
         if heard_all.is_none() {
             troubles.push(format!("not everybody had heard everybody within {} s", STRANGERS.as_secs()));
         }
@@ -278,17 +278,18 @@ fn peers(world: &mut World, node: usize) -> Result<Vec<Peer>> {
     Ok(peers.collect())
 }
 
-fn troubles(accounts: &[Account], samples: &Samples, all_stayed: bool) -> Vec<String> {
+/// A node that was away has nobody to say anything to at first, and is not there to be scraped.
+fn troubles(accounts: &[Account], samples: &Samples, absent: &[usize]) -> Vec<String> {
     let mut troubles = Vec::new();
     for (node, account) in accounts.iter().enumerate() {
         if account.lagged > 0 {
             troubles.push(format!("node {node} says that {} events were not read in time", account.lagged));
         }
-        if let Some(refusal) = &account.refusal {
+        if let Some(refusal) = account.refusal.as_ref().filter(|_| !absent.contains(&node)) {
             troubles.push(format!("node {node} refused a message: {refusal}"));
         }
     }
-    if samples.unanswered > 0 && all_stayed {
+    if samples.unanswered > 0 && absent.is_empty() {
         troubles.push(format!("{} scrapes were not answered", samples.unanswered));
     }
     troubles
@@ -306,4 +307,18 @@ fn cpu_of_machine() -> Result<(f64, f64)> {
 
 fn own_cpu() -> Result<f64> {
     Ok(crate::process::usage(std::process::id())?.cpu.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_away_may_be_refused_and_who_stayed_may_not() {
+        let mut refused = Account::default();
+        refused.refusal = Some("no_peers".to_owned());
+        let accounts = [refused.clone(), refused];
+        let troubles = |absent: &[usize]| troubles(&accounts, &Samples::default(), absent).len();
+        assert_eq!((troubles(&[]), troubles(&[1]), troubles(&[0, 1])), (2, 1, 0));
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::ear::Ear;
 use super::mqtt::Client;
-use super::plan::{Cell, Subject, Transport, Workload};
+use super::plan::{Cell, Subject, Transport, Tuning, Workload};
 use crate::fixed_point;
 use crate::lab::home::{self, Home};
 use crate::lab::kind::Kind;
@@ -168,10 +168,8 @@ impl World {
                 self.start_fixed_point(transport, &programs.warren)?;
                 (0..self.places.len()).try_for_each(|node| self.start_warren(node, cell, &programs.warren))
             }
-            Subject::Reference(carrier) => {
-                let program = programs.reference.as_ref().context("there is no reference peer")?;
-                self.start_references(carrier, work, program)
-            }
+            Subject::Reference(carrier) => self.start_references(carrier, None, work, programs),
+            Subject::Tuned(carrier, tuning) => self.start_references(carrier, Some(tuning), work, programs),
             Subject::Broker => {
                 let program = programs.broker.as_ref().context("there is no mosquitto")?;
                 self.start_broker(program)
@@ -293,14 +291,23 @@ impl World {
     }
 
     /// Each dials some of those before it, which must listen by then.
-    fn start_references(&mut self, carrier: Carrier, work: &Workload, program: &Program) -> Result<()> {
+    fn start_references(
+        &mut self,
+        carrier: Carrier,
+        tuning: Option<Tuning>,
+        work: &Workload,
+        programs: &Programs,
+    ) -> Result<()> {
+        let program = programs.reference.as_ref().context("there is no reference peer")?;
         let mut addrs: Vec<String> = Vec::new();
-        for (node, dials) in work.dials(DIALS).into_iter().enumerate() {
+        let dials = tuning.map_or(DIALS, |tuning| tuning.sweep().dials(DIALS));
+        for (node, dials) in work.dials(dials).into_iter().enumerate() {
             let place = &self.places[node];
             let mut command = self.lab.command(&place.host, &program.path);
             let listen = carrier.listen(place.ip, PORT);
             command.args(["--listen", &listen, "--room", "study"]);
             command.args(["--secret-key-seed", &(node + 1).to_string()]);
+            command.args(tuning.into_iter().flat_map(Tuning::options));
             for other in dials {
                 command.args(["--bootstrap", &addrs[usize::from(other)]]);
             }

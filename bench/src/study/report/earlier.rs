@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{punches, stun};
+use super::{punches, stun, sweep};
 use crate::study::figures::Figures;
 use crate::study::plan::{Subject, Transport};
 use crate::study::{Done, Setting};
@@ -38,10 +38,15 @@ pub(super) fn write(text: &mut String, setting: &Setting, done: &[Done]) -> std:
     if let Some(worst) = warrens.iter().min_by(|a, b| a.delivery().total_cmp(&b.delivery())) {
         rows.push(delivery(worst));
     }
-    if let Some(clean) = find(Transport::Tcp, false) {
-        rows.push(validation(clean));
+    let all: Vec<&Figures> = done.iter().map(|done| &done.figures).collect();
+    match (sweep::validations(&all), find(Transport::Tcp, false)) {
+        (Some((strict, none)), _) => rows.push(swept_validation(strict, none)),
+        (None, Some(clean)) => rows.push(validation(clean)),
+        (None, None) => {}
     }
-    if let Some(cell) = done.iter().find(|done| done.figures.cell.nat) {
+    // The earlier study's was impaired.
+    let homes = done.iter().filter(|done| done.figures.cell.nat);
+    if let Some(cell) = homes.max_by_key(|done| done.figures.cell.impaired) {
         rows.push(discovery(done, cell));
         rows.push(punching(cell));
     }
@@ -136,6 +141,22 @@ fn validation(clean: &Figures) -> [String; 4] {
              checking included, on a machine that was {:.0} % busy",
             clean.cell,
             100.0 * clean.busy
+        ),
+    ]
+}
+
+/// As upstream has it, with and without.
+fn swept_validation(strict: &Figures, none: &Figures) -> [String; 4] {
+    [
+        "strict validation, median".to_owned(),
+        format!("+{VALIDATION_MS} ms"),
+        format!("{:+.2} ms (upstream)", strict.percentile(0.5) - none.percentile(0.5)),
+        format!(
+            "{} beside {}, {:+.2} ms at p99; a message crosses {:.1} links, at each of which it is checked; warren checks always",
+            strict.cell,
+            none.cell,
+            strict.percentile(0.99) - none.percentile(0.99),
+            strict.path_hops,
         ),
     ]
 }
