@@ -16,6 +16,7 @@ mod links;
 mod meshed;
 #[cfg(feature = "stun")]
 mod outside;
+mod partings;
 pub mod peers;
 #[cfg(feature = "portmap")]
 mod ports;

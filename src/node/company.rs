@@ -18,9 +18,7 @@ use libp2p::{
 };
 
 use super::{
-    Node, RoomState,
-    crowd::{self, Link, Worth},
-    jitter,
+    Node, RoomState, jitter,
     links::Links,
     peers::{Book, SaveSchedule, Source, file},
     wishes::{Wishes, World},
@@ -56,7 +54,7 @@ pub(super) struct Company {
     /// When there may be somebody to dial.
     pub(super) due: Option<Instant>,
     /// When to look for connections that are good for nothing.
-    tidy_due: Instant,
+    pub(super) tidy_due: Instant,
     saves: SaveSchedule,
     /// Where the book is kept, if it is.
     file: Option<PathBuf>,
@@ -458,84 +456,6 @@ impl Node {
             Ok(receiver) => *saving = Some(receiver),
             Err(e) => self.on_saved(Err(e)),
         }
-    }
-
-    /// Closes connections that we began, and that turned out to lead to nobody in a room of ours. Who began one
-    /// closes it: the other side may have wanted it.
-    fn close_strangers(&mut self, now: Instant) {
-        let Self { company: Company { book, wishes, dialing, .. }, links, rooms, .. } = &mut *self;
-        // While a room is empty, anybody may be the way to its members.
-        let kept = match wishes.is_seeking(&Surroundings { book, dialing, links, rooms, now }) {
-            true => limits::LONELY_LINKS,
-            false => 0,
-        };
-        let links = self.crowd();
-        let is_stranger = |link: &&Link| !link.is_inbound && link.worth <= Worth::Server;
-        let mut strangers: Vec<&Link> = links.iter().filter(is_stranger).collect();
-        strangers.sort_by_key(|link| link.since);
-        for link in strangers.into_iter().skip(kept) {
-            if now.duration_since(link.since) >= limits::STRANGER {
-                log::debug!("{} is in no room of ours: closing the connection", link.peer);
-                self.company.wishes.stranger(&link.peer, now);
-                // It may have gone in the meantime.
-                let _ = self.swarm.disconnect_peer_id(link.peer);
-            }
-        }
-    }
-
-    /// Closes connections of rooms that have more than they need.
-    fn close_spare(&mut self, now: Instant) {
-        if !self.has_spare() {
-            return;
-        }
-        let neighbours = |state: &RoomState| state.members.iter_neighbours().copied().collect();
-        let rooms: Vec<BTreeSet<PeerId>> = self.rooms.values().map(neighbours).collect();
-        for peer in crowd::spare(&self.crowd(), &rooms, now) {
-            log::debug!("{peer}'s room has neighbours enough: closing the connection");
-            // It is not to be dialled again only because it is near.
-            self.company.wishes.stranger(&peer, now);
-            // It may have gone in the meantime.
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
-    }
-
-    /// Whether a room of ours has more neighbours than it needs.
-    fn has_spare(&self) -> bool {
-        self.rooms.values().any(|state| state.members.neighbours() > limits::ROOM_LINKS)
-    }
-
-    /// There are too many connections.
-    fn thin_out(&mut self, now: Instant) {
-        let mut links = self.crowd();
-        links.retain(|link| !self.is_served(&link.peer));
-        let verdict = crowd::verdict(&links, self.company.book.networks(), now);
-        for peer in verdict.go {
-            log::info!("more than {} connections: {peer} has to go", limits::CONNECTIONS_HIGH);
-            // It may have gone in the meantime.
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
-        if let Some(again) = verdict.again {
-            self.company.tidy_due = self.company.tidy_due.min(again);
-        }
-    }
-
-    /// All connected peers, and what they are good for.
-    fn crowd(&self) -> Vec<Link> {
-        let gossip = &self.swarm.behaviour().gossip;
-        let mesh: BTreeSet<&PeerId> = gossip.all_mesh_peers().collect();
-        let in_rooms: BTreeSet<&PeerId> =
-            self.rooms.values().flat_map(|state| state.members.iter_neighbours()).collect();
-        let worth = |peer: &PeerId, is_wanted: bool| {
-            let is_needed = is_wanted || self.bootstraps.has(peer) || self.relays.is_used(peer);
-            if is_needed || mesh.contains(peer) {
-                Worth::Protected
-            } else if in_rooms.contains(peer) {
-                Worth::Room
-            } else {
-                Worth::Nothing
-            }
-        };
-        self.links.crowd(worth)
     }
 }
 
