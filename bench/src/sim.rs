@@ -80,8 +80,8 @@ pub(crate) struct Args {
     /// bootstrap nodes (default 1)
     #[argh(option, default = "1")]
     bootstraps: usize,
-    /// gossipsub's D: whom each hands a message on to (default 6, as warren has it)
-    #[argh(option, default = "warren::limits::ROOM_NEIGHBOURS")]
+    /// gossipsub's D: whom each hands a message on to (default 5, as warren has it)
+    #[argh(option, default = "warren::limits::MESH[0]")]
     fan_out: usize,
     /// connections that a node keeps, and above which it closes some: LOW..HIGH (default: warren's own)
     #[argh(option, default = "Bounds::default()")]

@@ -244,11 +244,11 @@ impl World {
     }
 
     /// Kademlia gets to know its network: it looks for itself and for somebody at each distance that is not empty, and
-    /// dials as many as the budget lets it. All are members of the room here, and stay neighbours.
+    /// dials as many as the budget lets it. All are members of the room here.
     pub(crate) fn refresh(&mut self, node: NodeId) {
         self.after(micros(limits::DHT_REFRESH), Event::Refresh(node));
         let distances = self.alive.max(2).ilog2() as usize + 1;
-        let count = (limits::DHT_REPLICATION * distances).min(limits::DHT_DIALS as usize);
+        let count = (limits::DHT_REPLICATION * distances).min(limits::DHT_UPKEEP_DIALS as usize);
         let nodes = self.nodes.len() as NodeId;
         for _ in 0..count {
             let other = self.rng.u32(0..nodes);
@@ -294,14 +294,18 @@ impl World {
             let low = self.gossip.mesh_n_low();
             let state = self.node(node);
             state.links.add(peer, outbound, now);
-            state.members.subscribed(peer, now);
+            let is_full = state.members.is_full();
+            let is_new = state.members.subscribed(peer, now);
+            let chance = members::answer_chance(state.members.len());
             if state.links.mesh() < low {
                 self.graft(node, peer);
             }
             if is_news {
-                let at = self.instant(now);
-                self.node(node).announcer.answer(at, Duration::ZERO);
-                self.arm(node);
+                if is_new && !is_full || self.rng.f64() < chance {
+                    let at = self.instant(now);
+                    self.node(node).announcer.answer(at, Duration::ZERO);
+                    self.arm(node);
+                }
                 self.candidate(node, peer);
                 self.note_neighbour(node);
             }
@@ -310,6 +314,25 @@ impl World {
             if self.nodes[node as usize].links.len() > self.plan.links.high {
                 self.thin_out(node);
             }
+        }
+    }
+
+    /// What this node began and its mesh does not need, beyond what it keeps: the youngest first. Really it looks once
+    /// such a connection has become old enough, and not at each heartbeat.
+    pub(super) fn close_spare(&mut self, node: NodeId) {
+        let (links, old) =
+            (&self.nodes[node as usize].links, self.now.saturating_sub(micros(limits::CONNECTION_YOUNG)));
+        let excess = links.len().saturating_sub(self.plan.links.low);
+        if excess == 0 {
+            return;
+        }
+        let free = (links.mesh()..links.len()).map(|at| links.link(at));
+        let own = free.zip(links.mesh()..).filter(|(link, _)| link.outbound && link.since <= old);
+        let mut go: Vec<(Micros, NodeId)> = own.map(|(link, at)| (link.since, links.peer(at))).collect();
+        go.sort_unstable();
+        for (_, peer) in go.into_iter().rev().take(excess) {
+            self.tally.thinned += 1;
+            self.part(node, peer);
         }
     }
 
@@ -322,7 +345,8 @@ impl World {
             .filter(|(_, since, _)| *since <= old)
             .collect();
         go.sort_unstable();
-        let excess = links.len() - self.plan.links.low;
+        let high = self.plan.links.high;
+        let excess = links.len() - high * limits::CONNECTIONS_LOW / limits::CONNECTIONS_HIGH;
         for (.., peer) in go.into_iter().rev().take(excess) {
             self.tally.thinned += 1;
             self.part(node, peer);

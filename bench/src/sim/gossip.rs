@@ -118,6 +118,7 @@ impl World {
     pub(crate) fn heartbeat(&mut self, node: NodeId) {
         self.after(micros(limits::GOSSIP_HEARTBEAT), Event::Heartbeat(node));
         self.mend(node);
+        self.close_spare(node);
         self.offer(node);
         let state = self.node(node);
         state.wanted.clear();

@@ -37,7 +37,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
 }
 
-/// How many connections a node keeps: above `high` some are closed, down to `low`.
+/// How many connections a node keeps: above `low` it closes those that it began and that are in no mesh, above `high`
+/// others as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) low: usize,
@@ -47,7 +48,7 @@ pub(crate) struct Bounds {
 /// warren's own.
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { low: limits::CONNECTIONS_LOW, high: limits::CONNECTIONS_HIGH }
+        Bounds { low: limits::ROOM_LINKS, high: limits::CONNECTIONS_HIGH }
     }
 }
 
@@ -69,8 +70,8 @@ impl FromStr for Bounds {
     }
 }
 
-/// D of a mesh, and what goes with it as in gossipsub's own choice for 6: from one less to twice as many, and of two
-/// at least, if a half is that many, the node began the connection.
+/// D of a mesh, and what goes with it as in warren's own choice: from one less to three more, and of two at least, if
+/// a half is that many, the node began the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Degree {
     pub(crate) low: usize,
@@ -81,7 +82,7 @@ pub(crate) struct Degree {
 
 impl Degree {
     pub(crate) fn new(wanted: usize) -> Self {
-        Degree { low: wanted - 1, wanted, high: 2 * wanted, outbound: (wanted / 2).min(2) }
+        Degree { low: wanted - 1, wanted, high: wanted + 3, outbound: (wanted / 2).min(2) }
     }
 }
 
@@ -104,15 +105,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_degree_of_6_is_gossipsubs_own() {
-        let default = gossipsub::Config::default();
-        let own = Degree {
-            low: default.mesh_n_low(),
-            wanted: default.mesh_n(),
-            high: default.mesh_n_high(),
-            outbound: default.mesh_outbound_min(),
-        };
-        assert_eq!(Degree::new(6), own);
+    fn the_degree_of_warren_is_its_own() {
+        let [wanted, low, high] = limits::MESH;
+        let outbound = gossipsub::Config::default().mesh_outbound_min();
+        assert_eq!(Degree::new(wanted), Degree { low, wanted, high, outbound });
         for wanted in 2..=32 {
             let plan = Plan { fan_out: wanted, ..super::super::tests::plan(10, 1) };
             assert_eq!(plan.gossip().expect("gossipsub takes it").mesh_n(), wanted);
@@ -127,6 +123,6 @@ mod tests {
             assert!(error.contains(&format!("`{word}`")), "{error}");
         }
         let Bounds { low, high } = Bounds::default();
-        assert_eq!((low, high), (limits::CONNECTIONS_LOW, limits::CONNECTIONS_HIGH));
+        assert_eq!((low, high), (limits::ROOM_LINKS, limits::CONNECTIONS_HIGH));
     }
 }

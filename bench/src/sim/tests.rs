@@ -18,7 +18,7 @@ pub(super) fn plan(nodes: usize, seed: u64) -> Plan {
         joins: 0.0,
         form: false,
         hubs: 1,
-        fan_out: limits::ROOM_NEIGHBOURS,
+        fan_out: limits::MESH[0],
         links: Bounds::default(),
         seed,
     }
