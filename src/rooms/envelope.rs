@@ -25,7 +25,8 @@
 //! and a forged copy, having other bytes, has another id and cannot stand in the way of the true one.
 //!
 //! A kind that this version does not know is passed on and not shown; another version is neither.
-//! Signatures are those of libp2p keys, as [`signature::verify`] says.
+//! Signatures are those of libp2p keys: ed25519 as in RFC 8032; secp256k1 as ECDSA over SHA-256 in DER, with the lower
+//! of the two values of `s` that hold.
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -33,7 +34,7 @@ use libp2p::{
 };
 use prost::Message as _;
 
-use super::{Nick, Room, clock::Timestamp, signature};
+use super::{Nick, Room, clock::Timestamp};
 use crate::limits;
 
 /// A message as its author meant it. From [`open`], its signature holds.
@@ -178,7 +179,7 @@ pub fn open(data: &[u8]) -> Result<Envelope, OpenError> {
     }
     let author = PublicKey::try_decode_protobuf(&content.author)
         .map_err(|_| OpenError::Malformed("no valid public key"))?;
-    if !signature::verify(&author, &signed_bytes(&sealed.content), &sealed.signature) {
+    if !author.verify(&signed_bytes(&sealed.content), &sealed.signature) {
         return Err(OpenError::Forged);
     }
     let body = match content.kind {
