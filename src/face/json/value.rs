@@ -117,7 +117,7 @@ impl Parser<'_> {
                     parser.peek()?;
                     let name = parser.string()?;
                     parser.peek()?;
-                    parser.expect(':')?;
+                    parser.token(':')?;
                     Ok(fields.push((name, parser.value(depth + 1)?)))
                 })?;
                 Ok(Value::Object(fields))
@@ -154,7 +154,7 @@ impl Parser<'_> {
     }
 
     fn string(&mut self) -> Result<String, BadJson> {
-        self.expect('"')?;
+        self.token('"')?;
         let mut text = String::new();
         loop {
             match self.here()? {
@@ -199,8 +199,8 @@ impl Parser<'_> {
         let mut units = [self.unit()?, 0];
         let is_pair = (0xd800..0xdc00).contains(&units[0]);
         if is_pair {
-            self.expect('\\')?;
-            self.expect('u')?;
+            self.token('\\')?;
+            self.token('u')?;
             units[1] = self.unit()?;
         }
         match char::decode_utf16(units).next() {
@@ -255,11 +255,11 @@ impl Parser<'_> {
     }
 
     fn word(&mut self, word: &str, value: Value) -> Result<Value, BadJson> {
-        word.chars().try_for_each(|c| self.expect(c))?;
+        word.chars().try_for_each(|c| self.token(c))?;
         Ok(value)
     }
 
-    fn expect(&mut self, c: char) -> Result<(), BadJson> {
+    fn token(&mut self, c: char) -> Result<(), BadJson> {
         if self.here()? != c {
             return Err(self.unexpected());
         }
