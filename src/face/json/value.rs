@@ -106,21 +106,16 @@ impl Parser<'_> {
         }
         match self.peek()? {
             '"' => self.string().map(Value::String),
-            '[' => {
-                let mut values = Vec::new();
-                self.list(']', |parser| Ok(values.push(parser.value(depth + 1)?)))?;
-                Ok(Value::Array(values))
-            }
+            '[' => self.list(']', |parser| parser.value(depth + 1)).map(Value::Array),
             '{' => {
-                let mut fields = Vec::new();
-                self.list('}', |parser| {
+                let fields = self.list('}', |parser| {
                     parser.peek()?;
                     let name = parser.string()?;
                     parser.peek()?;
                     parser.token(':')?;
-                    Ok(fields.push((name, parser.value(depth + 1)?)))
-                })?;
-                Ok(Value::Object(fields))
+                    Ok((name, parser.value(depth + 1)?))
+                });
+                fields.map(Value::Object)
             }
             't' => self.word("true", Value::Bool(true)),
             'f' => self.word("false", Value::Bool(false)),
@@ -130,25 +125,26 @@ impl Parser<'_> {
     }
 
     /// What is between brackets, with commas in between.
-    fn list(
+    fn list<T>(
         &mut self,
         end: char,
-        mut item: impl FnMut(&mut Self) -> Result<(), BadJson>,
-    ) -> Result<(), BadJson> {
+        mut item: impl FnMut(&mut Self) -> Result<T, BadJson>,
+    ) -> Result<Vec<T>, BadJson> {
         self.take();
+        let mut items = Vec::new();
         if self.peek()? == end {
             self.take();
-            return Ok(());
+            return Ok(items);
         }
         loop {
-            item(self)?;
+            items.push(item(self)?);
             let next = self.peek()?;
             if next != ',' && next != end {
                 return Err(self.unexpected());
             }
             self.take();
             if next == end {
-                return Ok(());
+                return Ok(items);
             }
         }
     }
