@@ -44,6 +44,13 @@ mod unwinding {
         };
     }
 
+    /// Without tables there is nothing to trace.
+    // SAFETY: the name is _Unwind_Backtrace's, and it may say that the stack ends here (5).
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Backtrace(_each: *const (), _data: *mut ()) -> std::ffi::c_int {
+        5
+    }
+
     never_called! {
         _Unwind_GetDataRelBase _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart _Unwind_GetTextRelBase
         _Unwind_VRS_Get _Unwind_VRS_Set __aeabi_unwind_cpp_pr0 __aeabi_unwind_cpp_pr1 __gnu_unwind_frame
