@@ -3,8 +3,6 @@
 
 # target | rustc flags of this target alone | how to run it here | for whom
 #
-# pic: musl's dlsym, which std asks for newer system calls, expects its own address in $t9, as only
-# position-independent MIPS code calls it.
 # thumb-mode: every armv7 has Thumb-2; the same in ARM code is 38 % larger, and no smaller when packed.
 # The qemu CPU is the weakest that the target promises to serve, so that a too new instruction shows:
 # an ARM1176 (Pi Zero) has no Thumb-2, a 24KEc (MT76xx routers) no floating point unit.
@@ -12,7 +10,7 @@ TARGETS='
 armv7-unknown-linux-musleabihf|-Ctarget-feature=+thumb-mode|qemu-arm-static -cpu cortex-a7|32-bit ARM routers, Raspberry Pi 2
 aarch64-unknown-linux-musl||qemu-aarch64-static -cpu cortex-a53|64-bit ARM routers, Raspberry Pi 3
 arm-unknown-linux-musleabihf||qemu-arm-static -cpu arm1176|Raspberry Pi Zero and 1
-mipsel-unknown-linux-musl|-Crelocation-model=pic|qemu-mipsel-static -cpu 24KEc|MediaTek MT7620, MT7621, MT7628 routers
+mipsel-unknown-linux-musl||qemu-mipsel-static -cpu 24KEc|MediaTek MT7620, MT7621, MT7628 routers
 x86_64-unknown-linux-musl|||PCs, virtual machines, containers
 '
 BUNDLES='minimal full'

@@ -95,6 +95,10 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10 * 60);
 /// How far ahead of a plausible local clock another node's clock may be and still be followed.
 pub const CLOCK_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How far ahead a neighbour's clock may be and still be followed by a node that may never have had a right one: its
+/// firmware is so old at the most.
+pub const CLOCK_BEHIND: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// How far ahead of its clock a node writes down what it may say until then. After a power cut on a machine without a
 /// clock chip its messages are at the most so much ahead; after a clean end they are not.
 pub const CLOCK_RESERVE: Duration = Duration::from_secs(6 * 60 * 60);

@@ -1,5 +1,8 @@
 //! Arguments, configuration, run, exit code; nothing else.
 
+#[cfg(all(target_env = "musl", target_feature = "crt-static"))]
+mod stubs;
+
 use std::process::ExitCode;
 
 use warren::{

@@ -1,4 +1,4 @@
-//! What a room is made of: names, the signed [`envelope`] and its [`signature`], the [`clock`] that orders
+//! What a room is made of: names, the signed [`envelope`], the [`clock`] that orders
 //! messages, the [`replay`] filter, what was said of late ([`recall`]) and the [`members`] that are there. All of it
 //! pure: no I/O, no swarm, `now` as an argument.
 
@@ -7,7 +7,6 @@ pub mod envelope;
 pub mod members;
 pub mod recall;
 pub mod replay;
-pub mod signature;
 
 use std::{fmt, str::FromStr, sync::Arc};
 

@@ -5,24 +5,24 @@
 
 #[cfg(feature = "control")]
 mod reading;
+mod value;
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use libp2p::{Multiaddr, PeerId};
-use tinyjson::JsonValue;
 
 #[cfg(feature = "control")]
 pub use self::reading::Reading;
+use self::value::Value;
 
 #[cfg(all(feature = "stun", feature = "portmap"))]
 use crate::nat::portmap::{Report, Support};
+#[cfg(feature = "stun")]
+use crate::{nat::meaning::Meaning, survey::Survey};
 use crate::{
-    limits,
     node::api::{Answer, Command, Event, Message, NatInfo, PeerInfo, Refusal, RoomInfo, Stats, WhoAmI},
     rooms::{Nick, Room},
 };
-#[cfg(feature = "stun")]
-use crate::{nat::meaning::Meaning, survey::Survey};
 
 /// A command with what its answer needs.
 #[derive(Debug)]
@@ -237,20 +237,12 @@ fn parse_words(line: &str) -> Result<Ask, BadLine> {
 
 fn parse_object(line: &str) -> Result<Ask, BadLine> {
     let bad_json = |message| BadLine::new("bad_json", message);
-    // The parser recurses, so a line of brackets could use up the stack.
-    if depth(line) > limits::JSON_DEPTH {
-        return Err(bad_json(format!("'{}' is nested too deeply", quote(line))));
-    }
-    let fields: HashMap<String, JsonValue> = line
-        .parse::<JsonValue>()
-        .map_err(|e| bad_json(format!("'{}' is no JSON: {e}", quote(line))))?
-        .try_into()
-        .map_err(|_| bad_json(format!("'{}' is no JSON object", quote(line))))?;
-    let id = match fields.get("id") {
-        Some(id @ (JsonValue::String(_) | JsonValue::Number(_))) => id.stringify().ok(),
+    let fields =
+        Fields(value::parse(line).map_err(|e| bad_json(format!("'{}' is no JSON: {e}", quote(line))))?);
+    let id = match fields.0.field("id") {
+        Some(id @ (Value::String(_) | Value::Number(_))) => Some(id.to_string()),
         _ => None,
     };
-    let fields = Fields(fields);
     match fields.command() {
         Ok((name, command)) => Ok(Ask { command, name, id }),
         Err(bad) => Err(BadLine { name: fields.name(), id, ..bad }),
@@ -258,7 +250,7 @@ fn parse_object(line: &str) -> Result<Ask, BadLine> {
 }
 
 /// The fields of a command.
-struct Fields(HashMap<String, JsonValue>);
+struct Fields(Value);
 
 /// All there are, as README lists them.
 const COMMANDS: [&str; 14] = [
@@ -324,24 +316,24 @@ impl Fields {
     }
 
     fn optional(&self, name: &str) -> Result<Option<&str>, BadLine> {
-        match self.0.get(name) {
-            None | Some(JsonValue::Null) => Ok(None),
-            Some(JsonValue::String(text)) => Ok(Some(text)),
-            Some(other) => {
-                Err(bad_value(name, &other.stringify().unwrap_or_default(), "it must be a string"))
-            }
+        match self.0.field(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.text() {
+                Some(text) => Ok(Some(text)),
+                None => Err(bad_value(name, &value.to_string(), "it must be a string")),
+            },
         }
     }
 }
 
 /// What a string in a command can stand for.
-trait Value: Sized {
+trait FromWord: Sized {
     fn parse(word: &str) -> Result<Self, String>;
 }
 
 macro_rules! value_by_from_str {
     ($($type:ty),*) => {
-        $(impl Value for $type {
+        $(impl FromWord for $type {
             fn parse(word: &str) -> Result<Self, String> {
                 word.parse().map_err(|e| format!("{e}"))
             }
@@ -350,7 +342,7 @@ macro_rules! value_by_from_str {
 }
 value_by_from_str!(Room, Nick, Multiaddr, PeerId);
 
-fn value<T: Value>(name: &str, word: &str) -> Result<T, BadLine> {
+fn value<T: FromWord>(name: &str, word: &str) -> Result<T, BadLine> {
     T::parse(word).map_err(|why| bad_value(name, word, &why))
 }
 
@@ -366,25 +358,6 @@ fn quote(word: &str) -> String {
         short.push('…');
     }
     short
-}
-
-/// How deeply brackets are nested, as far as a look at single characters can tell; never too little.
-fn depth(line: &str) -> usize {
-    let (mut depth, mut most, mut in_string, mut escaped) = (0usize, 0, false, false);
-    for byte in line.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                most = most.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
 }
 
 fn message(message: &Message) -> String {
@@ -561,8 +534,10 @@ impl Object {
 
 /// A JSON string.
 fn string(text: &str) -> String {
-    // Generating a string into memory cannot fail.
-    JsonValue::String(text.into()).stringify().unwrap_or_default()
+    let mut out = String::with_capacity(text.len() + 2);
+    // Writing into memory cannot fail.
+    let _ = value::string(text, &mut out);
+    out
 }
 
 #[cfg(test)]

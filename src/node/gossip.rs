@@ -384,8 +384,7 @@ impl Node {
         let verdict = self.replay.check(envelope.author, envelope.time, room, is_live);
         match verdict {
             Verdict::Fresh => {
-                self.clock.follow(envelope.time, wall);
-                self.keep_time();
+                self.follow_time(envelope.time, is_live, wall);
                 // Our clock was far behind: others took what we said for old. Say it again.
                 if self.clock.now(wall).back(limits::STALE_AFTER) > before {
                     for room in self.rooms.values_mut() {

@@ -40,6 +40,19 @@ impl Node {
         }
     }
 
+    /// A message that is new says that it is `time` elsewhere. `is_live`: a neighbour says so of itself, just now.
+    pub(super) fn follow_time(&mut self, time: Timestamp, is_live: bool, wall: SystemTime) {
+        let mut is_doubtful = false;
+        if let Times(Some((_, reserve))) = &mut self.times
+            && is_live
+        {
+            reserve.told(time, wall);
+            is_doubtful = reserve.is_doubtful();
+        }
+        self.clock.follow(time, wall, is_doubtful);
+        self.keep_time();
+    }
+
     /// The clock has moved.
     pub(super) fn keep_time(&mut self) {
         let Times(Some((path, reserve))) = &mut self.times else { return };

@@ -133,11 +133,13 @@ impl Clock {
 
     /// Follows the clock of another node, unless it is further ahead of a plausible wall clock than
     /// [`limits::CLOCK_AHEAD`]: one machine with a wrong clock shall not carry a room into the next century, nor one
-    /// whose clock was never set.
-    pub fn follow(&mut self, other: Timestamp, wall: SystemTime) {
+    /// whose clock was never set. `is_doubtful`: ours may be such a one that began in the year when its firmware was
+    /// made, and a neighbour says so itself; then the bound is [`limits::CLOCK_BEHIND`].
+    pub fn follow(&mut self, other: Timestamp, wall: SystemTime, is_doubtful: bool) {
         let wall = ms(wall);
-        let far = wall.saturating_add(limits::CLOCK_AHEAD.as_millis() as u64);
-        if other.ms() <= if wall < PLAUSIBLE_MS { LAST_PLAUSIBLE_MS } else { far } {
+        let ahead = if is_doubtful { limits::CLOCK_BEHIND } else { limits::CLOCK_AHEAD };
+        let far = wall.saturating_add(ahead.as_millis() as u64);
+        if other.ms() <= if wall < PLAUSIBLE_MS { LAST_PLAUSIBLE_MS } else { far.min(LAST_PLAUSIBLE_MS) } {
             self.latest = self.latest.max(other);
         }
     }
@@ -170,17 +172,27 @@ mod tests {
     #[test]
     fn a_clock_that_was_never_set_follows_the_room() {
         let mut clock = Clock::new(at(1_000));
-        clock.follow(Timestamp::from_ms(NOON), at(1_000));
+        clock.follow(Timestamp::from_ms(NOON), at(1_000), false);
         assert_eq!(clock.tick(at(2_000)).ms(), NOON);
     }
 
     #[test]
     fn a_plausible_clock_is_not_dragged_into_the_far_future() {
         let mut clock = Clock::new(at(NOON));
-        clock.follow(Timestamp::from_bits(u64::MAX), at(NOON));
+        clock.follow(Timestamp::from_bits(u64::MAX), at(NOON), false);
         assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 1);
-        clock.follow(Timestamp::from_ms(NOON + 60_000), at(NOON));
+        clock.follow(Timestamp::from_ms(NOON + 60_000), at(NOON), false);
         assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 60_000);
+    }
+
+    #[test]
+    fn a_clock_that_stopped_with_its_firmware_follows_a_neighbour_for_some_years() {
+        let far = NOON + limits::CLOCK_BEHIND.as_millis() as u64;
+        let mut clock = Clock::new(at(NOON));
+        clock.follow(Timestamp::from_ms(far + 1), at(NOON), true);
+        assert_eq!(clock.tick(at(NOON + 1)).ms(), NOON + 1);
+        clock.follow(Timestamp::from_ms(far), at(NOON), true);
+        assert_eq!(clock.tick(at(NOON + 1)).ms(), far);
     }
 
     #[test]
@@ -204,8 +216,8 @@ mod tests {
     #[test]
     fn a_clock_that_was_never_set_is_not_dragged_to_the_end_of_time() {
         let mut clock = Clock::new(at(1_000));
-        clock.follow(Timestamp::from_bits(u64::MAX), at(1_000));
-        clock.follow(Timestamp::from_ms(LAST_PLAUSIBLE_MS + 1), at(1_000));
+        clock.follow(Timestamp::from_bits(u64::MAX), at(1_000), false);
+        clock.follow(Timestamp::from_ms(LAST_PLAUSIBLE_MS + 1), at(1_000), false);
         assert_eq!(clock.tick(at(2_000)).ms(), 2_000);
     }
 

@@ -25,7 +25,8 @@
 //! and a forged copy, having other bytes, has another id and cannot stand in the way of the true one.
 //!
 //! A kind that this version does not know is passed on and not shown; another version is neither.
-//! Signatures are those of libp2p keys, as [`signature::verify`] says.
+//! Signatures are those of libp2p keys: ed25519 as in RFC 8032; secp256k1 as ECDSA over SHA-256 in DER, with the lower
+//! of the two values of `s` that hold.
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -33,7 +34,7 @@ use libp2p::{
 };
 use prost::Message as _;
 
-use super::{Nick, Room, clock::Timestamp, signature};
+use super::{Nick, Room, clock::Timestamp};
 use crate::limits;
 
 /// A message as its author meant it. From [`open`], its signature holds.
@@ -213,7 +214,7 @@ impl Unproven {
     /// # Errors
     /// [`OpenError::Forged`].
     pub fn prove(self) -> Result<Envelope, OpenError> {
-        if !signature::verify(&self.key, &self.signed, &self.signature) {
+        if !self.key.verify(&self.signed, &self.signature) {
             return Err(OpenError::Forged);
         }
         let (author, time) = (self.author(), self.time());

@@ -1,6 +1,11 @@
-//! A router without a clock chip: it ran, lost power, and starts in 1970.
+//! A router without a clock chip: it starts in 1970, or when its firmware was made.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use crate::net::{Dir, Json, LOOPBACK, Node};
 
@@ -74,5 +79,29 @@ fn after_a_power_cut_it_is_heard_at_once_and_in_order_though_its_clock_is_in_197
             last = line.number("timeMs");
         }
         assert_eq!(far.stat("stale"), 0.0, "nothing was taken for a replay");
+    }
+}
+
+#[test]
+fn on_its_first_boot_it_is_heard_beyond_its_neighbours_whatever_its_clock_says() {
+    let Some(library) = library() else { return };
+    let library = library.to_str().expect("text");
+    let quiet = ["--tcp-only"];
+    let hub = Node::start("hub", &quiet);
+    let mut far = Node::beside(&hub, "far", &quiet);
+    far.meets(&hub);
+    let words = ["--tcp-only", "--bootstrap", &hub.addr];
+
+    for clock in ["1970-01-01 00:00:20", "@2025-06-01 00:00:00"] {
+        let mut router = start(&Arc::new(Dir::new()), library, clock, &words);
+        // It knows the hub's name from the hub's first word, which says what time it is, too.
+        router.event_of("member_renamed", &hub.peer);
+        let text = format!("here since {clock}");
+        router.say(&text);
+        let shown = far.hear(&text).number("timeMs");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later").as_millis() as f64;
+        assert!((now - 600_000.0..=now).contains(&shown), "{shown} at {now}");
+        // That it is there was perhaps too old when it said so first; it says so again.
+        far.event_of("member_joined", &router.peer);
     }
 }

@@ -41,6 +41,8 @@ pub struct Reserve {
     start: (SystemTime, Instant),
     /// Somebody or something agrees with the wall clock.
     is_trusted: bool,
+    /// Nothing speaks for it: it is not later than what was written down in an earlier life, or there was none.
+    is_doubtful: bool,
     /// Writes that are allowed now, and when they were counted.
     allowed: (u32, Instant),
 }
@@ -56,6 +58,7 @@ impl Reserve {
             counting_from: is_behind.then_some(until),
             start: (wall, now),
             is_trusted: false,
+            is_doubtful: is_behind || file.is_none(),
             allowed: (limits::CLOCK_SAVES, now),
         }
     }
@@ -68,7 +71,7 @@ impl Reserve {
 
     /// What the file must say from now on, if that is something else. To be asked whenever `clock` has moved.
     pub fn wanted(&mut self, clock: &Clock, wall: SystemTime, now: Instant) -> Option<Timestamp> {
-        self.is_trusted = self.is_trusted || self.has_been_set(wall, now) || is_confirmed(clock, wall, now);
+        self.is_trusted = self.is_trusted || self.has_been_set(wall, now);
         let until = self.end_of_stretch(clock, wall);
         let used = self.used(clock, wall);
         let left = if self.is_counting(used) { Duration::ZERO } else { limits::CLOCK_LEFT };
@@ -79,6 +82,20 @@ impl Reserve {
         }
         self.until = until;
         Some(until)
+    }
+
+    /// A neighbour says what time it is. Who says about the same as the wall clock vouches for it.
+    pub fn told(&mut self, time: Timestamp, wall: SystemTime) {
+        let wall = ms(wall);
+        let is_near = time.ms().abs_diff(wall) < limits::CLOCK_AHEAD.as_millis() as u64;
+        self.is_trusted = self.is_trusted || (is_near && is_plausible(wall));
+    }
+
+    /// Whether the wall clock may be years behind, though it shows a time that can be: firmware without a clock chip
+    /// begins when it was made. To one that went on while the machine was off, that was set since the start, or that a
+    /// neighbour agrees with, no other neighbour can say so.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful && !self.is_trusted
     }
 
     /// What the file may say after a clean end, of which no more is to come than a goodbye. `None`: as it does.
@@ -136,13 +153,6 @@ impl Reserve {
         self.allowed = (left.saturating_sub(1), counted);
         left > 0
     }
-}
-
-/// A neighbour says the same as the wall clock.
-fn is_confirmed(clock: &Clock, wall: SystemTime, now: Instant) -> bool {
-    let wall = ms(wall);
-    let is_near = |time: Timestamp| time.ms().abs_diff(wall) < limits::CLOCK_AHEAD.as_millis() as u64;
-    is_plausible(wall) && clock.neighbours_at(now).is_some_and(is_near)
 }
 
 fn is_plausible(ms: u64) -> bool {

@@ -56,8 +56,14 @@ impl Machine {
     }
 
     fn hear(&mut self, ms: u64) {
-        self.clock.told(Timestamp::from_ms(ms), self.now());
-        self.clock.follow(Timestamp::from_ms(ms), at(self.wall));
+        self.reserve.told(Timestamp::from_ms(ms), at(self.wall));
+        self.clock.follow(Timestamp::from_ms(ms), at(self.wall), self.reserve.is_doubtful());
+        self.keep();
+    }
+
+    /// From somebody further away.
+    fn hear_of(&mut self, ms: u64) {
+        self.clock.follow(Timestamp::from_ms(ms), at(self.wall), false);
         self.keep();
     }
 
@@ -181,6 +187,56 @@ fn a_clock_in_the_last_build_year_is_no_reason_to_go_back() {
         assert!(machine.say() > last);
     }
     assert!(machine.reboot(NOON - YEAR).say() > last);
+}
+
+#[test]
+fn a_first_boot_in_the_build_year_goes_by_a_neighbour() {
+    let mut machine = Machine::boot(NOON - YEAR, None);
+    machine.hear_of(NOON);
+    assert!(machine.say().ms() < NOON, "anybody can hand on what anybody has signed");
+    machine.hear(NOON);
+    let followed = machine.say();
+    assert_eq!(followed.ms(), NOON);
+    // Its clock is set.
+    machine.wall = NOON + 20_000;
+    assert_eq!(machine.say().ms(), NOON + 20_000);
+    machine.hear(NOON + YEAR);
+    assert!(machine.say().ms() < NOON + DAY);
+}
+
+#[test]
+fn a_router_that_was_off_for_long_goes_by_a_neighbour() {
+    let mut machine = Machine::boot(NOON - YEAR, None);
+    machine.say();
+    let mut machine = machine.reboot(NOON - YEAR);
+    machine.hear(NOON);
+    assert_eq!(machine.say().ms(), NOON);
+}
+
+#[test]
+fn a_clock_that_somebody_agrees_with_is_not_carried_away_by_somebody_else() {
+    let mut machine = Machine::boot(NOON, None);
+    machine.hear(NOON - 60_000);
+    machine.hear(NOON + YEAR);
+    machine.hear(NOON + YEAR + 1);
+    assert_eq!(machine.say().ms(), NOON);
+
+    // Nor is one that went on while the machine was off.
+    machine.pass(DAY);
+    let wall = machine.wall + YEAR;
+    let mut machine = machine.reboot(wall);
+    machine.hear(wall + YEAR);
+    assert_eq!(machine.say().ms(), wall);
+}
+
+#[test]
+fn who_was_carried_away_at_first_comes_back_when_somebody_else_speaks() {
+    let mut machine = Machine::boot(NOON, None);
+    machine.hear(NOON + YEAR);
+    assert_eq!(machine.say().ms(), NOON + YEAR);
+    machine.hear(NOON + 60_000);
+    assert!((NOON..NOON + 60_002).contains(&machine.say().ms()));
+    assert!(machine.reboot(NOON).say().ms() < NOON + DAY);
 }
 
 #[test]
