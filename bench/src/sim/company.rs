@@ -69,9 +69,8 @@ impl World {
         for node in 0..nodes {
             // Who was heard within the last round of announcements, and who is known from it.
             let heard = limits::MEMBERS.min(nodes as usize - 1);
-            for nth in 0..heard as NodeId {
+            while self.nodes[node as usize].members.len() < heard {
                 let other = (node + 1 + self.rng.u32(0..nodes - 1)) % nodes;
-                let other = if heard + 1 == nodes as usize { (node + 1 + nth) % nodes } else { other };
                 self.node(node).members.heard(other, 0);
                 self.candidate(node, other);
             }

@@ -54,7 +54,7 @@ fn a_greater_fan_out_takes_fewer_hops_and_more_copies() {
     let (narrow, wide) = (of(3), of(8));
     assert!(narrow.tally.hops.mean() > wide.tally.hops.mean() + 1.0);
     assert!(narrow.tally.text_duplicates * 2 < wide.tally.text_duplicates);
-    assert!(narrow.nodes.iter().all(|node| node.links.mesh() <= 8), "twice 3, and two between heartbeats");
+    assert!(narrow.nodes.iter().all(|node| node.links.mesh() <= 8), "3 and 3, and two between heartbeats");
 }
 
 #[test]
@@ -65,9 +65,10 @@ fn a_node_keeps_as_many_connections_as_its_bounds_say() {
         counts.sort_unstable();
         counts[100]
     };
-    let few = median(Bounds { low: 12, high: 16 });
-    assert!((12..=17).contains(&few), "{few}");
-    assert!(median(Bounds { low: 30, high: 40 }) >= 30);
+    // Who began one closes it, so some have less than they would keep.
+    let few = median(Bounds::default());
+    assert!((limits::ROOM_LINKS - 2..=limits::ROOM_LINKS + 3).contains(&few), "{few}");
+    assert!(median(Bounds { low: 30, high: 40 }) >= 25);
 }
 
 #[test]
@@ -145,13 +146,9 @@ fn a_room_forms_from_nothing() {
 #[test]
 fn meshes_stay_within_gossipsubs_bounds() {
     let world = ran(plan(150, 5));
-    let gossip = libp2p::gossipsub::Config::default();
+    let [_, low, high] = limits::MESH;
     for node in &world.nodes {
-        // Between two heartbeats others may come on top.
-        assert!(
-            (gossip.mesh_n_low()..=gossip.mesh_n_high() + 2).contains(&node.links.mesh()),
-            "{}",
-            node.links.mesh()
-        );
+        // Between two heartbeats others may come on top, or go.
+        assert!((low - 1..=high + 2).contains(&node.links.mesh()), "{}", node.links.mesh());
     }
 }
