@@ -64,7 +64,7 @@ mod tests {
             let config = config(fan_out, Validation::None).expect("gossipsub takes it");
             assert_eq!((config.mesh_n(), config.mesh_n_high()), (fan_out, 2 * fan_out));
         }
-        let error = config(1, Validation::Strict).err().expect("too few");
+        let error = config(1, Validation::Strict).expect_err("too few");
         assert_eq!(error.to_string(), "--fan-out is 2 to 32, not 1");
         let error = "loose".parse::<Validation>().err().expect("no such thing");
         assert_eq!(error, "`loose` is no validation: use strict or none");
