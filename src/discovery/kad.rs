@@ -293,11 +293,12 @@ impl Behaviour {
 
     /// Ends the queries with which Kademlia keeps up its table while it has other things to do, or has dialled enough.
     fn put_upkeep_off(&mut self) {
-        if self.queries.is_empty() && self.upkeep.has(Instant::now()) {
-            return;
-        }
         let is_upkeep = |query: &kad::QueryMut<'_>| matches!(query.info(), kad::QueryInfo::Bootstrap { .. });
-        self.inner.iter_queries_mut().filter(is_upkeep).for_each(|mut query| query.finish());
+        let mut upkeep = self.inner.iter_queries_mut().filter(is_upkeep).peekable();
+        // This is asked at each turn of the node, and nearly always there is none.
+        if upkeep.peek().is_some() && !(self.queries.is_empty() && self.upkeep.has(Instant::now())) {
+            upkeep.for_each(|mut query| query.finish());
+        }
     }
 
     /// Whether a query may dial this peer.

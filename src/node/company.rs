@@ -312,7 +312,7 @@ impl Node {
         self.company.book.note_room_member(peer);
         self.candidate(room, peer, now);
         if self.has_spare() {
-            self.company.tidy_due = self.company.tidy_due.min(now + limits::CONNECTION_YOUNG);
+            self.tidy_by(Some(now + limits::CONNECTION_YOUNG));
         }
     }
 

@@ -99,21 +99,28 @@ pub fn verdict(links: &[Link], networks: &Networks, now: Instant) -> Verdict {
 ///
 /// Who began a connection closes it: the other side may have wanted it. Both sides may close some at the same time,
 /// and have less than they want; but not less than the room's mesh, which nobody closes.
-pub fn spare(links: &[Link], rooms: &[BTreeSet<PeerId>], now: Instant) -> Vec<PeerId> {
+pub fn spare(links: &[Link], rooms: &[BTreeSet<PeerId>], now: Instant) -> Verdict {
     let mut counts: Vec<usize> = rooms.iter().map(BTreeSet::len).collect();
-    let is_old = |link: &Link| now.saturating_duration_since(link.since) >= limits::CONNECTION_YOUNG;
-    let mut young: Vec<&Link> =
-        links.iter().filter(|link| !link.is_inbound && link.worth == Worth::Room && is_old(link)).collect();
-    young.sort_by_key(|link| (link.ip.is_some(), std::cmp::Reverse(link.since), link.peer));
-    let mut go = Vec::new();
-    for link in young {
+    let may_go_at = |link: &Link| link.since + limits::CONNECTION_YOUNG;
+    let mut own: Vec<&Link> =
+        links.iter().filter(|link| !link.is_inbound && link.worth == Worth::Room).collect();
+    let is_relayed = |link: &Link| link.ip.is_none();
+    own.sort_by_key(|link| {
+        (may_go_at(link) > now, !is_relayed(link), std::cmp::Reverse(link.since), link.peer)
+    });
+    let mut verdict = Verdict::default();
+    for link in own {
         let shared: Vec<usize> = (0..rooms.len()).filter(|room| rooms[*room].contains(&link.peer)).collect();
-        if shared.iter().all(|room| counts[*room] > limits::ROOM_LINKS) {
-            shared.iter().for_each(|room| counts[*room] -= 1);
-            go.push(link.peer);
+        if shared.iter().any(|room| counts[*room] <= limits::ROOM_LINKS) {
+            continue;
+        }
+        shared.iter().for_each(|room| counts[*room] -= 1);
+        match may_go_at(link) {
+            at if at > now => verdict.again = verdict.again.into_iter().chain([at]).min(),
+            _ => verdict.go.push(link.peer),
         }
     }
-    go
+    verdict
 }
 
 /// How many inbound connections there are of each home and of each owner.
@@ -274,20 +281,26 @@ mod tests {
         let full: BTreeSet<_> = (0..20).map(peer).collect();
         let later = old(now) + Duration::from_secs(1);
         let wanted: Vec<_> = [5, 15, 13, 11, 9, 7, 3, 1].map(peer).to_vec();
-        let spare_of = |rooms: &[BTreeSet<PeerId>], now| spare(&links, rooms, now);
+        let spare_of = |rooms: &[BTreeSet<PeerId>], now| spare(&links, rooms, now).go;
         assert_eq!(
             spare_of(std::slice::from_ref(&full), later),
             wanted,
             "the relayed, the youngest, no other"
         );
         assert_eq!(spare_of(std::slice::from_ref(&full), now), [], "too young");
+        let young = spare(&links, std::slice::from_ref(&full), now);
+        assert_eq!(young.again, Some(old(links[1].since)), "the first of them that is old enough");
+        assert_eq!(spare(&links, std::slice::from_ref(&full), later).again, None, "all of them went");
+        let some = spare(&links, std::slice::from_ref(&full), old(links[13].since));
+        let (gone, left) = ([5, 13, 11, 9, 7, 3, 1].map(peer).to_vec(), Some(old(links[15].since)));
+        assert_eq!(some, Verdict { go: gone, again: left }, "those that are old enough, and one later");
         let small: BTreeSet<_> = [peer(15), peer(3)].into();
         let but_two: Vec<_> = [5, 13, 11, 9, 7, 1].map(peer).to_vec();
         assert_eq!(spare_of(&[full, small], later), but_two, "those are needed elsewhere");
         let just: BTreeSet<_> = (8..8 + limits::ROOM_LINKS).map(peer).collect();
-        assert_eq!(spare(&links[8..], &[just], later), [], "no more than a mesh may have");
+        assert_eq!(spare(&links[8..], &[just], later), Verdict::default(), "no more than a mesh may have");
         let one_more: BTreeSet<_> = (7..8 + limits::ROOM_LINKS).map(peer).collect();
-        assert_eq!(spare(&links[7..], &[one_more], later), [peer(15)]);
+        assert_eq!(spare(&links[7..], &[one_more], later).go, [peer(15)]);
     }
 
     #[test]

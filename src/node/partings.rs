@@ -42,13 +42,20 @@ impl Node {
         }
         let neighbours = |state: &RoomState| state.members.iter_neighbours().copied().collect();
         let rooms: Vec<BTreeSet<PeerId>> = self.rooms.values().map(neighbours).collect();
-        for peer in crowd::spare(&self.crowd(), &rooms, now) {
+        let verdict = crowd::spare(&self.crowd(), &rooms, now);
+        for peer in verdict.go {
             log::debug!("{peer}'s room has neighbours enough: closing the connection");
             // It is not to be dialled again only because it is near.
             self.company.wishes.stranger(&peer, now);
             // It may have gone in the meantime.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
+        self.tidy_by(verdict.again);
+    }
+
+    /// Looks for connections to close at that time at the latest.
+    pub(super) fn tidy_by(&mut self, time: Option<Instant>) {
+        self.company.tidy_due = time.map_or(self.company.tidy_due, |time| self.company.tidy_due.min(time));
     }
 
     /// Whether a room of ours has more neighbours than it needs.
@@ -66,9 +73,7 @@ impl Node {
             // It may have gone in the meantime.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
-        if let Some(again) = verdict.again {
-            self.company.tidy_due = self.company.tidy_due.min(again);
-        }
+        self.tidy_by(verdict.again);
     }
 
     /// All connected peers, and what they are good for.

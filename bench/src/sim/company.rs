@@ -7,6 +7,7 @@ use warren::limits;
 use warren::nat::hop;
 use warren::rooms::members;
 
+use super::links::Link;
 use super::micros;
 use super::newcomers::Newcomer;
 use super::queue::Micros;
@@ -319,33 +320,28 @@ impl World {
     /// What this node began and its mesh does not need, beyond what it keeps: the youngest first. Really it looks once
     /// such a connection has become old enough, and not at each heartbeat.
     pub(super) fn close_spare(&mut self, node: NodeId) {
-        let (links, old) =
-            (&self.nodes[node as usize].links, self.now.saturating_sub(micros(limits::CONNECTION_YOUNG)));
-        let excess = links.len().saturating_sub(self.plan.links.low);
-        if excess == 0 {
-            return;
-        }
-        let free = (links.mesh()..links.len()).map(|at| links.link(at));
-        let own = free.zip(links.mesh()..).filter(|(link, _)| link.outbound && link.since <= old);
-        let mut go: Vec<(Micros, NodeId)> = own.map(|(link, at)| (link.since, links.peer(at))).collect();
-        go.sort_unstable();
-        for (_, peer) in go.into_iter().rev().take(excess) {
-            self.tally.thinned += 1;
-            self.part(node, peer);
-        }
+        self.close(node, self.plan.links.low, |link| link.outbound);
     }
 
     /// As `crowd.rs` has it: those in the mesh and the young stay, then what this node dialled, then the old.
     fn thin_out(&mut self, node: NodeId) {
-        let old = self.now.saturating_sub(micros(limits::CONNECTION_YOUNG));
+        let most = self.plan.links.high * limits::CONNECTIONS_LOW / limits::CONNECTIONS_HIGH;
+        self.close(node, most, |_| true);
+    }
+
+    /// Closes connections until there are `most`, if so many may go, the worst first.
+    fn close(&mut self, node: NodeId, most: usize, may_go: impl Fn(&Link) -> bool) {
         let links = &self.nodes[node as usize].links;
+        let excess = links.len().saturating_sub(most);
+        if excess == 0 {
+            return;
+        }
+        let old = self.now.saturating_sub(micros(limits::CONNECTION_YOUNG));
         let mut go: Vec<(bool, Micros, NodeId)> = (links.mesh()..links.len())
+            .filter(|at| links.link(*at).since <= old && may_go(links.link(*at)))
             .map(|at| (!links.link(at).outbound, links.link(at).since, links.peer(at)))
-            .filter(|(_, since, _)| *since <= old)
             .collect();
         go.sort_unstable();
-        let high = self.plan.links.high;
-        let excess = links.len() - high * limits::CONNECTIONS_LOW / limits::CONNECTIONS_HIGH;
         for (.., peer) in go.into_iter().rev().take(excess) {
             self.tally.thinned += 1;
             self.part(node, peer);
