@@ -4,6 +4,8 @@
 elf.py static FILE   exit 0 if FILE needs no dynamic linker and no shared library, else say why not
 elf.py trim FILE     cut off all that is never loaded: section headers and what linkers leave behind
                      (`-s` keeps .pdr on MIPS, 187 kB of debugging data)
+elf.py where FILE ADDRESS
+                     print the function that ADDRESS is in, as src/trap.rs says it; FILE is the one with symbols
 
 Layout as in the System V ABI, "Object Files" and "Program Loading and Dynamic Linking".
 """
@@ -13,6 +15,8 @@ import struct
 import sys
 
 PT_DYNAMIC, PT_INTERP = 2, 3
+SHT_SYMTAB = 2
+STT_FUNC = 2
 DT_NULL, DT_NEEDED = 0, 1
 
 
@@ -60,6 +64,35 @@ class Elf:
                         return "it names a shared library (DT_NEEDED)"
         return None
 
+    def sections(self):
+        """Yields (type, file offset, file size, number of the linked section) of each section header."""
+        shoff, = self.read("Q" if self.wide else "I", 40 if self.wide else 32)
+        shentsize, shnum = self.read("HH", 58 if self.wide else 46)
+        for index in range(shnum if shoff else 0):
+            at = shoff + index * shentsize
+            kind, = self.read("I", at + 4)
+            offset, size, link = self.read("QQI" if self.wide else "III", at + (24 if self.wide else 16))
+            yield kind, offset, size, link
+
+    def function_at(self, address):
+        """Returns name and start of the function whose bytes hold the address, or None."""
+        sections = list(self.sections())
+        for kind, offset, size, link in sections:
+            if kind != SHT_SYMTAB:
+                continue
+            names = sections[link][1]
+            for at in range(offset, offset + size, 24 if self.wide else 16):
+                if self.wide:
+                    name, info, start, length = self.read("IB3xQQ", at)
+                else:
+                    name, start, length, info = self.read("IIIB", at)
+                # The lowest bit says that a function is in Thumb code.
+                start &= ~(info & 15 == STT_FUNC and not self.wide)
+                if info & 15 == STT_FUNC and start <= address < start + length:
+                    end = self.data.index(b"\0", names + name)
+                    return self.data[names + name:end].decode(errors="replace"), start
+        return None
+
     def trimmed(self):
         """Returns the file without anything behind the last byte that the kernel maps or reads."""
         end = max([self.phoff + self.phnum * self.phentsize] + [at + size for _, at, size in self.segments()])
@@ -74,15 +107,29 @@ class Elf:
         return data
 
 
+def where(elf, path, text):
+    try:
+        address = int(text, 16)
+    except ValueError:
+        sys.exit(f"elf.py: '{text}' is no address; write it in hexadecimal digits, as warren says it")
+    found = elf.function_at(address)
+    if found is None:
+        sys.exit(f"elf.py: '{path}' has no function at {address:#x}; the file with symbols is the one to ask")
+    name, start = found
+    print(f"{name} + {address - start:#x}")
+
+
 def main(words):
-    if len(words) != 2 or words[0] not in ("static", "trim"):
-        sys.exit("usage: elf.py static|trim FILE")
-    verb, path = words
+    if words[:1] not in (["static"], ["trim"], ["where"]) or len(words) != (3 if words[0] == "where" else 2):
+        sys.exit("usage: elf.py static|trim FILE, or elf.py where FILE ADDRESS")
+    verb, path = words[:2]
     try:
         elf = Elf(path)
     except (OSError, ValueError, struct.error) as error:
         sys.exit(f"elf.py: '{path}': {error}")
-    if verb == "static":
+    if verb == "where":
+        where(elf, path, words[2])
+    elif verb == "static":
         reason = elf.why_not_static()
         if reason:
             sys.exit(f"elf.py: '{path}' is not static: {reason}")

@@ -2,6 +2,7 @@
 
 #[cfg(all(target_env = "musl", target_feature = "crt-static"))]
 mod stubs;
+mod trap;
 
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use warren::{
 };
 
 fn main() -> ExitCode {
+    trap::tell_where();
     let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
     let words = match words {
         Ok(words) => words,

@@ -29,6 +29,19 @@ unsafe extern "C" fn pthread_setname_np(_thread: *mut c_void, name: *const c_cha
     rustix::thread::set_name(name).map_or_else(rustix::io::Errno::raw_os_error, |()| 0)
 }
 
+/// quinn-udp names the address of a socket that it tries things with, `[::]:0`, as text, and std would ask the resolver
+/// for what is no address. That is one; and musl's resolver is 14 kB. Names are resolved in `transport/dns`.
+// SAFETY: the name is getaddrinfo's, and it may say that there is no such host (EAI_NONAME).
+#[unsafe(no_mangle)]
+extern "C" fn getaddrinfo(_: *const c_char, _: *const c_char, _: *const c_void, _: *mut *mut c_void) -> c_int {
+    -2
+}
+
+/// Nothing comes from `getaddrinfo`.
+// SAFETY: the name is freeaddrinfo's, and there is never anything to free.
+#[unsafe(no_mangle)]
+extern "C" fn freeaddrinfo(_: *mut c_void) {}
+
 /// What tables for unwinding refer to on ARM, where all C code has some, and std's side of it. Nothing unwinds in a
 /// program that ends at a panic; with libunwind in it printf would be there, too.
 #[cfg(target_arch = "arm")]

@@ -5,7 +5,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::process::{Resource, getrlimit};
+use rustix::{
+    process::{Resource, getrlimit},
+    time::{ClockId, clock_gettime},
+};
 
 /// What the process uses; what cannot be read is not told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,9 +29,10 @@ impl Usage {
         let stat = Stat::parse(&read("/proc/self/stat"));
         let hertz = rustix::param::clock_ticks_per_second().max(1) as f64;
         let page = rustix::param::page_size() as u64;
-        let up: Option<f64> = read("/proc/uptime").split(' ').next().and_then(|word| word.parse().ok());
+        let up = clock_gettime(ClockId::Boottime);
+        let up = up.tv_sec as f64 + up.tv_nsec as f64 / 1e9;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs_f64());
-        let started = |stat: &Stat| Some(now? - (up? - stat.started as f64 / hertz));
+        let started = |stat: &Stat| Some(now? - (up - stat.started as f64 / hertz));
         Usage {
             cpu_seconds: stat.as_ref().map(|stat| stat.cpu as f64 / hertz),
             resident_bytes: stat.as_ref().map(|stat| stat.resident_pages * page),
