@@ -18,8 +18,8 @@ BUNDLES='minimal full'
 
 # Passes of LLVM that shuffle what could stand as it was written, or keep a value in several places. Without them
 # code is no larger, packs 8 % better, and is slower by what README.md here says.
-LLVM_ARGS='disable-machine-licm disable-machine-cse disable-machine-sink disable-block-placement disable-lsr
-disable-post-ra grow-region-complexity-budget=0 split-spill-mode=size'
+LLVM_ARGS='disable-machine-licm disable-machine-cse disable-lsr disable-post-ra grow-region-complexity-budget=0
+split-spill-mode=size'
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # Tools, compiler caches and the like live outside the checkout, so that a fresh one builds quickly.
@@ -67,6 +67,25 @@ features_of() {
 artifact() { printf '%s/%s/%s/warren' "$OUT" "$1" "$2"; }
 
 need() { command -v "$1" >/dev/null || fail "'$1' is missing: $2"; }
+
+# Has the tools of tools.txt in a virtual environment of their own, one per pin, and sets VENV to it.
+tools() {
+    local pins=$ROOT/cross/tools.txt
+    VENV=$CACHE/tools-$(sha256sum "$pins" | cut -c1-12)
+    mkdir -p "$CACHE"
+    # Two builds at once must not both fill the same directory.
+    exec 9>"$VENV.lock"
+    flock 9
+    if [ ! -e "$VENV/complete" ]; then
+        say "fetching the tools of cross/tools.txt into $VENV"
+        rm -rf "$VENV"
+        python3 -m venv "$VENV" || fail "python3 cannot make '$VENV'; Debian has it in python3-venv"
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+            --require-hashes --requirement "$pins" || fail "pip could not install '$pins'"
+        touch "$VENV/complete"
+    fi
+    exec 9>&-
+}
 
 # The version in Cargo.toml.
 package_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | head -n1; }

@@ -13,7 +13,8 @@ The format is ADB, as doc/apk-v3.5 and the headers of apk-tools describe it. All
 
 import hashlib
 import struct
-import zlib
+
+import zopfli.zlib
 
 SCHEMA_PACKAGE = b"pckg"
 BLOCK_DATABASE, BLOCK_DATA = 0, 2
@@ -120,5 +121,5 @@ def package(info, scripts, entries, time):
     db.bytes[hashes_at:hashes_at + 20] = hashlib.sha256(db.bytes).digest()[:20]
 
     plain = b"ADB." + SCHEMA_PACKAGE + block(BLOCK_DATABASE, bytes(db.bytes)) + b"".join(contents)
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return b"ADBd" + deflate.compress(plain) + deflate.flush()
+    # Without the header and the checksum of zlib.
+    return b"ADBd" + zopfli.zlib.compress(plain)[2:-4]

@@ -5,7 +5,6 @@
 What packages are called, depend on and keep stands in the Makefiles of the feed, and is read there.
 """
 
-import gzip
 import hashlib
 import io
 import os
@@ -13,6 +12,8 @@ import pathlib
 import re
 import sys
 import tarfile
+
+import zopfli.gzip
 
 sys.dont_write_bytecode = True
 import adb  # noqa: E402
@@ -97,7 +98,7 @@ def add(archive, name, mode, data, time):
 
 
 def packed(data):
-    return gzip.compress(data, 9, mtime=0)
+    return zopfli.gzip.compress(data)
 
 
 FUNCTIONS = "#!/bin/sh\n" """\

@@ -60,7 +60,7 @@ impl Client {
         }
         loop {
             let heard = self.read()?.ok_or(CtlError::Gone)?;
-            let is_answer = heard.reading.number("id") == Some(self.asked.into());
+            let is_answer = heard.reading.count("id") == Some(self.asked.into());
             match heard.reading.text("event") {
                 "ok" if is_answer => return Ok(heard),
                 "error" if is_answer => {

@@ -39,8 +39,8 @@ pub(super) fn message(message: &Reading) -> String {
 }
 
 fn status(status: &Reading) -> String {
-    let count = |name| status.number(name).unwrap_or_default();
-    let up = Duration::from_millis(count("uptimeMs") as u64).as_secs();
+    let count = |name| status.count(name).unwrap_or_default();
+    let up = Duration::from_millis(count("uptimeMs")).as_secs();
     let peer = status.text("peerId");
     let mut text = format!("{} ({peer})\n", name(status));
     let mut row = |name: &str, value: String| {
@@ -58,7 +58,7 @@ fn status(status: &Reading) -> String {
     let bad: Vec<String> = bad
         .iter()
         .map(|name| (name, count(name)))
-        .filter(|(_, count)| *count > 0.0)
+        .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
     row("not shown", or_none(bad.join(", ")));
@@ -74,7 +74,7 @@ fn peers(answer: &Reading) -> String {
         return "nobody is connected".into();
     }
     let peer = |peer: &Reading| {
-        let rtt = peer.number("rttMs").map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
+        let rtt = peer.number("rttMs").map_or_else(|| "-".into(), |ms| format!("{ms} ms"));
         let (path, addrs) = (peer.text("path"), peer.texts("addrs").join(" "));
         let agent = printable(peer.text("agent"));
         format!("{} {}  {rtt}  {path}  {addrs}  {agent}", peer.text("peerId"), name(peer))

@@ -17,9 +17,14 @@ impl Reading {
         self.0.field(name).and_then(Value::text).unwrap_or_default()
     }
 
-    /// A number.
-    pub fn number(&self, name: &str) -> Option<f64> {
-        if let Some(Value::Number(text)) = self.0.field(name) { text.parse().ok() } else { None }
+    /// A number as it is written.
+    pub fn number(&self, name: &str) -> Option<&str> {
+        if let Some(Value::Number(text)) = self.0.field(name) { Some(text) } else { None }
+    }
+
+    /// A whole number.
+    pub fn count(&self, name: &str) -> Option<u64> {
+        self.number(name)?.parse().ok()
     }
 
     /// Strings.
