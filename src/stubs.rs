@@ -33,7 +33,12 @@ unsafe extern "C" fn pthread_setname_np(_thread: *mut c_void, name: *const c_cha
 /// for what is no address. That is one; and musl's resolver is 14 kB. Names are resolved in `transport/dns`.
 // SAFETY: the name is getaddrinfo's, and it may say that there is no such host (EAI_NONAME).
 #[unsafe(no_mangle)]
-extern "C" fn getaddrinfo(_: *const c_char, _: *const c_char, _: *const c_void, _: *mut *mut c_void) -> c_int {
+extern "C" fn getaddrinfo(
+    _: *const c_char,
+    _: *const c_char,
+    _: *const c_void,
+    _: *mut *mut c_void,
+) -> c_int {
     -2
 }
 

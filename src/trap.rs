@@ -39,7 +39,9 @@ extern "C" fn tell(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
             b" ended it at 0x",
             hex(address, &mut digits),
         ];
-        for part in words.into_iter().chain([&b"; please report this line, and where the program is from\n"[..]]) {
+        for part in
+            words.into_iter().chain([&b"; please report this line, and where the program is from\n"[..]])
+        {
             let _ = rustix::io::write(rustix::stdio::stderr(), part);
         }
     }

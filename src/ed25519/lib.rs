@@ -75,8 +75,11 @@ impl Verifier<Signature> for VerifyingKey {
 impl SigningKey {
     /// From any 32 bytes.
     pub fn from_bytes(secret: &SecretKey) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(secret).expect("refuses other lengths than 32 only");
-        let public: [u8; 32] = pair.public_key().as_ref().try_into().expect("32 bytes");
+        let Ok(pair) = Ed25519KeyPair::from_seed_unchecked(secret) else {
+            unreachable!("it refuses what has not 32 bytes, and nothing else")
+        };
+        let mut public = [0; 32];
+        public.copy_from_slice(pair.public_key().as_ref());
         Self { secret: Zeroizing::new(*secret), public: VerifyingKey(public), pair: Arc::new(pair) }
     }
 

@@ -62,7 +62,11 @@ fn a_number_that_is_not_below_the_order_is_refused() {
         carry >>= 8;
     }
     assert_eq!(carry, 0, "the sum has 32 bytes");
-    assert!(!holds(VerifyingKey::from_bytes(&array(public)).expect("never refused"), &hex(bytes), &signature));
+    assert!(!holds(
+        VerifyingKey::from_bytes(&array(public)).expect("never refused"),
+        &hex(bytes),
+        &signature
+    ));
 }
 
 #[test]
