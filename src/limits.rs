@@ -307,7 +307,8 @@ pub const CONTROL_ANSWERS: usize = 4;
 
 const _: () = assert!(CONTROL_EVENT_BYTES > 16 * ENVELOPE_BYTES);
 
-/// One of several who write rests for so long after some kB, so that the node has its turn: each may bring 16 MB/s.
+/// One of several who write rests for so long after some kB, so that the node has its turn: each may bring 16 MB/s. So
+/// does who writes a line that does not end.
 pub const TURN_REST: Duration = Duration::from_millis(1);
 
 /// Connections to the control socket that the kernel keeps until they are accepted.

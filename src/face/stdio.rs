@@ -110,6 +110,10 @@ impl Lines {
 
     /// The executor runs a task that is always ready many times before the node has its turn, so yielding does not do.
     async fn rest(&mut self, read: usize) {
+        // Of a line that does not end nothing comes out in between.
+        if self.skipping {
+            Delay::new(limits::TURN_REST).await;
+        }
         let Some(left) = &mut self.turn else { return };
         *left = left.saturating_sub(read);
         if *left == 0 {
@@ -286,6 +290,26 @@ mod tests {
         let mut input = vec![b'x'; 3 * limits::LINE_BYTES];
         input.extend(b"\nnext\n");
         assert_eq!(lines(&input), [Line::TooLong, text("next")]);
+    }
+
+    #[test]
+    fn a_line_without_end_leaves_others_their_turn() {
+        let endless = std::fs::File::open("/dev/zero").expect("is there").into();
+        let turns = smol::block_on(async {
+            let mut lines = Lines::new(endless);
+            assert_eq!(lines.next().await.expect("reads"), Some(Line::TooLong));
+            let mut turns = 0;
+            let others = async {
+                while turns < 10 {
+                    Delay::new(limits::TURN_REST).await;
+                    turns += 1;
+                }
+            };
+            let line = async { panic!("a line: {:?}", lines.next().await) };
+            smol::future::or(line, others).await;
+            turns
+        });
+        assert_eq!(turns, 10);
     }
 
     #[test]
