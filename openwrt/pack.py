@@ -98,7 +98,7 @@ def add(archive, name, mode, data, time):
 
 
 def packed(data):
-    return zopfli.gzip.compress(data)
+    return zopfli.gzip.compress(data, numiterations=adb.ROUNDS)
 
 
 FUNCTIONS = "#!/bin/sh\n" """\
