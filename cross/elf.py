@@ -86,9 +86,12 @@ class Elf:
                     name, info, start, length = self.read("IB3xQQ", at)
                 else:
                     name, start, length, info = self.read("IIIB", at)
-                # The lowest bit says that a function is in Thumb code.
-                start &= ~(info & 15 == STT_FUNC and not self.wide)
-                if info & 15 == STT_FUNC and start <= address < start + length:
+                if info & 15 != STT_FUNC:
+                    continue
+                # In 32 bits the lowest one says that a function is in Thumb code.
+                if not self.wide:
+                    start &= ~1
+                if start <= address < start + length:
                     end = self.data.index(b"\0", names + name)
                     return self.data[names + name:end].decode(errors="replace"), start
         return None

@@ -32,16 +32,15 @@ extern "C" fn tell(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     };
     if let Some(address) = address {
         let mut digits = [0; 2 * size_of::<usize>()];
-        let words: [&[u8]; 5] = [
+        let words: [&[u8]; 6] = [
             b"warren: a bug in warren ",
             concat!(env!("CARGO_PKG_VERSION"), " for ").as_bytes(),
             std::env::consts::ARCH.as_bytes(),
             b" ended it at 0x",
             hex(address, &mut digits),
+            b"; please report this line, and where the program is from\n",
         ];
-        for part in
-            words.into_iter().chain([&b"; please report this line, and where the program is from\n"[..]])
-        {
+        for part in words {
             let _ = rustix::io::write(rustix::stdio::stderr(), part);
         }
     }

@@ -32,8 +32,11 @@ pub struct Lines {
     skipping: bool,
     /// The last line may have no end.
     ended: bool,
-    /// Bytes until others have their turn; `None` for who is alone.
-    turn: Option<usize>,
+    /// Bytes until others have their turn.
+    turn: usize,
+    /// Whether there are others who write: who is alone rests only in a line that does not end, of which nothing comes
+    /// out in between.
+    in_turns: bool,
 }
 
 /// One line.
@@ -79,14 +82,15 @@ impl Lines {
             searched: 0,
             skipping: false,
             ended: false,
-            turn: None,
+            turn: READ_BYTES,
+            in_turns: false,
         }
     }
 
     /// The same of one of several who write: who writes without end rests in between.
     #[cfg(feature = "control")]
     pub fn in_turns(fd: OwnedFd) -> Self {
-        Self { turn: Some(READ_BYTES), ..Self::new(fd) }
+        Self { in_turns: true, ..Self::new(fd) }
     }
 
     /// The next line; `None` at the end.
@@ -110,14 +114,12 @@ impl Lines {
 
     /// The executor runs a task that is always ready many times before the node has its turn, so yielding does not do.
     async fn rest(&mut self, read: usize) {
-        // Of a line that does not end nothing comes out in between.
-        if self.skipping {
-            Delay::new(limits::TURN_REST).await;
+        if !self.in_turns && !self.skipping {
+            return;
         }
-        let Some(left) = &mut self.turn else { return };
-        *left = left.saturating_sub(read);
-        if *left == 0 {
-            *left = READ_BYTES;
+        self.turn = self.turn.saturating_sub(read);
+        if self.turn == 0 {
+            self.turn = READ_BYTES;
             Delay::new(limits::TURN_REST).await;
         }
     }
